@@ -1,0 +1,53 @@
+# Two commands do everything: `make reports` and `make test`. `make help` lists the rest.
+PYTHON   ?= python3
+VENV     ?= .venv
+BIN      := $(VENV)/bin
+MANIFEST ?= reports/workbook.toml
+export UV_CUSTOM_COMPILE_COMMAND = make lock
+
+.DEFAULT_GOAL := help
+.PHONY: help env reports test lab lint format bench lock notebooks clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+env: $(VENV)/.ready  ## Create .venv with the locked packages (checked against their hashes)
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"crmlab needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked packages into $(VENV) (a few minutes the first time) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+reports: $(VENV)/.ready  ## Build the reports of MANIFEST (default: reports/workbook.toml)
+	@$(BIN)/crmlab build $(MANIFEST)
+
+test: $(VENV)/.ready  ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lab: $(VENV)/.ready  ## Open the workbook in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+lint: $(VENV)/.ready  ## Check code, notebooks and docstrings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m numpydoc.hooks.validate_docstrings crmlab/*.py crmlab/*/*.py
+
+format: $(VENV)/.ready  ## Rewrite code and notebooks in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.ready  ## Time crmlab and its peers side by side
+	@$(BIN)/python -m tests.benchmarks
+
+notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
+	@$(BIN)/python tests/store_outputs.py
+
+lock: $(VENV)/.ready  ## Compile requirements.lock from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal \
+	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+
+clean:  ## Remove built reports and caches, keep the environment
+	@rm -rf reports/site .pytest_cache .ruff_cache .hypothesis

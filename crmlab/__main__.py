@@ -1,0 +1,5 @@
+"""`python -m crmlab` is the `crmlab` command."""
+
+from crmlab.cli import main
+
+main()
