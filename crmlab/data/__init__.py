@@ -1,0 +1,29 @@
+"""Data: the catalogue of named sets, reading logs, auditing them, published numbers."""
+
+import importlib
+
+_HOMES = {
+    "DataError": "errors",
+    "audit": "audit",
+    "catalogue": "catalogue",
+    "check": "audit",
+    "compare_published": "published",
+    "connect": "engine",
+    "data_folder": "catalogue",
+    "fetch": "catalogue",
+    "load": "read",
+    "names": "catalogue",
+    "open_dataset": "catalogue",
+    "published": "published",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

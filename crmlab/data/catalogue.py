@@ -1,0 +1,254 @@
+"""The named data sets: what each is, where it comes from, and how it is read and checked."""
+
+import difflib
+import functools
+import importlib.metadata
+import os
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+from crmlab.data.engine import connect
+from crmlab.data.errors import DataError
+
+FACTS = ("title", "reality", "kind", "rows", "customers", "first", "last", "serves", "origin", "licence", "citation",
+         "quirks", "source", "sha256")  # fmt: skip
+
+
+@functools.cache
+def _entries():
+    entries = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
+    # A table that belongs to a set (`of`) inherits the set's facts where it has none of its own.
+    inherited = ("reality", "origin", "licence", "citation", "serves", "carrier")
+    return {
+        name: {**{k: v for k, v in entries.get(entry.get("of"), {}).items() if k in inherited}, **entry}
+        for name, entry in entries.items()
+    }
+
+
+def names():
+    """Return the names of the catalogue.
+
+    Returns
+    -------
+    list of str
+        Names that `crmlab.data.load` accepts.
+
+    Examples
+    --------
+    >>> "cdnow" in names()
+    True
+    """
+    return list(_entries())
+
+
+def catalogue():
+    """Return the named data sets with their facts, one row a set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by name: title, reality (real, real-derived, teaching case, simulated, fictional), kind, rows,
+        customers, first and last date, what it serves, origin, licence, citation, quirks, source (installed package
+        or download) and the sha256 of the file that carries it.
+
+    Examples
+    --------
+    >>> int(catalogue().loc["cdnow", "rows"])
+    69659
+    """
+    import pandas as pd
+
+    table = pd.DataFrame.from_dict(
+        {
+            name: {
+                **entry,
+                "source": f"package {entry['carrier']}" if "carrier" in entry else "download",
+                "sha256": entry.get("sha256") or entry["download"][0].get("sha256", ""),
+            }
+            for name, entry in _entries().items()
+        },
+        orient="index",
+        columns=FACTS,
+    )
+    table[["rows", "customers"]] = table[["rows", "customers"]].astype("Int64")
+    return table.rename_axis("name")
+
+
+def _entry(name):
+    try:
+        return _entries()[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, names(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"The catalogue has: {', '.join(names())}."
+        raise DataError(
+            f"{name!r} is neither a file nor a data set of the catalogue. {hint} "
+            "`crmlab data list` describes them; a file needs its path, for example ./sales.csv."
+        ) from None
+
+
+def data_folder():
+    """Return the folder of downloaded data sets.
+
+    Returns
+    -------
+    pathlib.Path
+        ``CRMLAB_DATA_DIR`` when that environment variable is set, else the cache folder of the operating system.
+
+    Examples
+    --------
+    >>> data_folder().name != ""
+    True
+    """
+    import pooch
+
+    return Path(os.environ.get("CRMLAB_DATA_DIR") or pooch.os_cache("crmlab"))
+
+
+def _files(name):
+    """Paths of the files of a set, whether they exist or not."""
+    entry = _entry(name)
+    if "carrier" not in entry:
+        return [data_folder() / file for file in (entry["file"], *entry.get("companions", ()))]
+    try:
+        return [Path(importlib.metadata.distribution(entry["carrier"]).locate_file(entry["file"]))]
+    except importlib.metadata.PackageNotFoundError:
+        raise DataError(
+            f"The data set {name!r} travels in the package {entry['carrier']}, which is not installed: "
+            f"pip install {entry['carrier']}"
+        ) from None
+
+
+def fetch(name, folder=None):
+    """Make sure that the files of a data set are on this machine, downloading them when they are not.
+
+    An interrupted download goes on where it stopped. A download whose sha256 is known is refused when it differs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the catalogue.
+    folder : str or pathlib.Path, optional
+        Where downloads are kept; `data_folder()` by default.
+
+    Returns
+    -------
+    pathlib.Path
+        The (first) file of the set.
+
+    Raises
+    ------
+    DataError
+        Unknown name, no connection, or a file that is not the expected one.
+
+    Examples
+    --------
+    >>> fetch("cdnow").name
+    'CDNOW_master.txt'
+    """
+    entry, files = _entry(name), _files(name)
+    if folder is not None and "carrier" not in entry:
+        files = [Path(folder) / file.name for file in files]
+    for file, source in zip(files, entry.get("download", ()), strict=False):
+        if not file.exists():
+            _download(name, file, **source)
+    if not files[0].exists():
+        raise DataError(f"The package {entry['carrier']} lacks {entry['file']}: reinstall it.")
+    return files[0]
+
+
+def _download(name, file, url, sha256=None, convert=None):
+    import pooch
+    import requests
+
+    from crmlab.data.download import CONVERSIONS, resume
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrived = pooch.retrieve(
+            url,
+            known_hash=sha256,
+            fname=file.name if convert is None else f"{file.name}.source",
+            path=file.parent,
+            downloader=functools.partial(resume, part=file.with_name(f"{file.name}.part")),
+        )
+        if convert is not None:
+            CONVERSIONS[convert](Path(arrived), file)
+            Path(arrived).unlink()
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise DataError(
+            f"The data set {name!r} is not on this machine and could not be downloaded: {error}\n"
+            f"Its address is {url}. Without a connection, fetch the file elsewhere and put it, named {file.name}, "
+            f"into a folder that the environment variable CRMLAB_DATA_DIR names (now: {file.parent})."
+        ) from error
+
+
+def open_dataset(name):
+    """Return a data set of the catalogue as a table, checked against its fingerprint.
+
+    Parameters
+    ----------
+    name : str
+        Name of the catalogue; downloaded first when it does not travel in an installed package.
+
+    Returns
+    -------
+    ibis.Table
+        Transaction logs have the canonical columns `customer_id`, `date`, `amount` and what else the set has.
+
+    Raises
+    ------
+    DataError
+        Unknown name, a set that cannot be obtained, or a file whose content is not the expected one.
+
+    Examples
+    --------
+    >>> int(open_dataset("cdnow").count().execute())
+    69659
+    """
+    import duckdb
+    import pyarrow as pa
+
+    entry = _entry(name)
+    fetch(name)
+    files = _files(name)
+    connection, table_name = connect(), f"crmlab_{name}"
+    # Text is parsed once and kept in the engine; Parquet stays where it is.
+    kind = "VIEW" if files[0].name.endswith(".parquet") else "TABLE"
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            readable = [_member(files[0], entry["member"], scratch)] if "member" in entry else files
+            paths = {f"path{i if i > 1 else ''}": str(f).replace("'", "''") for i, f in enumerate(readable, 1)}
+            connection.raw_sql(f"CREATE OR REPLACE TEMP {kind} {table_name} AS {entry['query'].format(**paths)}")
+        table = connection.table(table_name)
+        found = _fingerprint(table, entry["fingerprint"])
+    except (duckdb.Error, pa.ArrowException, zipfile.BadZipFile, KeyError) as error:
+        raise DataError(
+            f"{files[0]} cannot be read as the data set {name!r}: {str(error).splitlines()[0]}\n"
+            "The file is not the expected one or is damaged: delete it and run `crmlab data get "
+            f"{name}`, or reinstall the package that carries it."
+        ) from error
+    wrong = [k for k, v in entry["fingerprint"].items() if abs(found[k] - v) > 1e-9 * abs(v) + 0.005]
+    if wrong:
+        listed = "; ".join(f"{k}: expected {entry['fingerprint'][k]:,}, found {found[k]:,}" for k in wrong)
+        raise DataError(
+            f"{files[0]} is not the data set {name!r} that crmlab knows ({listed}). Nothing was loaded: "
+            "a truncated or edited copy would give wrong answers. Fetch it again, or load it as a file of your own."
+        )
+    return table
+
+
+def _fingerprint(table, expected):
+    """Rows, distinct values of identifiers and sums of numbers, in one query."""
+    ids = ("customer_id", "order_id", "product_id")
+    measures = {
+        k: table.count() if k == "rows" else table[k].nunique() if k in ids else table[k].sum() for k in expected
+    }
+    row = table.aggregate(**{f"m{i}": measure for i, measure in enumerate(measures.values())}).to_pyarrow()
+    return dict(zip(expected, (float(v[0].as_py() or 0) for v in row.columns), strict=True))
+
+
+def _member(archive, member, folder):
+    with zipfile.ZipFile(archive) as opened:
+        return opened.extract(member, folder)

@@ -1,0 +1,96 @@
+"""Published results: the numbers that a computation should reproduce, each with its source."""
+
+import functools
+import tomllib
+from pathlib import Path
+
+from crmlab.data.errors import DataError
+
+
+@functools.cache
+def _targets(room):
+    package = Path(__file__).parent
+    # In the work tree the targets lie in data/published; an installed wheel carries them beside this file.
+    for folder in (package / "published", package.parents[1] / "data" / "published"):
+        if (file := folder / f"{room}.toml").is_file():
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+    raise DataError(f"No published results for {room!r}: data/published/{room}.toml does not exist.")
+
+
+def published(room, prefix=""):
+    """Return the published results of a room of the package, one row a number.
+
+    Parameters
+    ----------
+    room : str
+        Name of the file in `data/published`, for example ``"clv"``.
+    prefix : str, optional
+        Only the targets whose name begins so.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by target: `published` (the number), `tolerance` (how far a computed number may lie from it: half a
+        unit of the last printed digit unless the entry says otherwise), `what` it is, `source`.
+
+    Raises
+    ------
+    DataError
+        When there is no such file.
+
+    Examples
+    --------
+    >>> float(published("clv").loc["cdnow_sample.mbgnbd.r", "published"])
+    0.5248432
+    """
+    import pandas as pd
+
+    rows = {
+        f"{group}.{name}": {
+            "published": value,
+            "tolerance": float(facts["tolerance"]),
+            "what": f"{facts['what']}: {name}",
+            "source": facts["source"],
+        }
+        for group, facts in _targets(room).items()
+        for name, value in facts["values"].items()
+        if f"{group}.{name}".startswith(prefix)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
+
+
+def compare_published(room, computed):
+    """Set computed numbers beside the published ones.
+
+    Parameters
+    ----------
+    room : str
+        Name of the file in `data/published`.
+    computed : dict
+        Target name to computed number.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by target: `what`, `published`, `computed`, `difference`, `tolerance`, `verdict` (``"reproduced"`` or
+        ``"differs"``), `source`.
+
+    Raises
+    ------
+    DataError
+        When a name is not among the targets.
+
+    Examples
+    --------
+    >>> compare_published("clv", {"cdnow_sample.mbgnbd.r": 0.52}).verdict.item()
+    'differs'
+    """
+    table = published(room)
+    if unknown := [name for name in computed if name not in table.index]:
+        raise DataError(f"data/published/{room}.toml has no target named {', '.join(unknown)}.")
+    table = table.loc[list(computed)]
+    table.insert(1, "computed", [float(v) for v in computed.values()])
+    table.insert(2, "difference", table["computed"] - table["published"])
+    within = table["difference"].abs() <= table["tolerance"]
+    table.insert(4, "verdict", within.map({True: "reproduced", False: "differs"}))
+    return table[["what", "published", "computed", "difference", "tolerance", "verdict", "source"]]
