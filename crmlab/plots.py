@@ -97,7 +97,7 @@ def show(figure, alt):
     --------
     >>> import matplotlib.pyplot as plt
     >>> show(plt.figure(figsize=(1, 1)), "An empty figure.")
-    Figure(144x144)
+    Figure(...)
     """
     import matplotlib.pyplot as plt
     from IPython.display import display

@@ -11,7 +11,14 @@ from crmlab.data import DataError
 MODELS = [clv.BGNBD(), clv.MBGNBD()]
 # Regular, polarised, nearly homogeneous and nearly immortal customers; a + b below and above 1.
 PARAMS = [(0.25, 4.4, 0.8, 2.4), (0.5, 6.0, 0.3, 0.4), (40.0, 900.0, 30.0, 70.0), (0.05, 0.2, 1.0, 60.0)]
-STATES = [(0, 0.0, 39.0), (1, 20.0, 39.0), (1, 38.9, 39.0), (26, 30.857, 31.0), (200, 150.0, 200.0), (500, 3640.0, 3650.0)]
+STATES = [
+    (0, 0.0, 39.0),
+    (1, 20.0, 39.0),
+    (1, 38.9, 39.0),
+    (26, 30.9, 31.0),
+    (200, 150.0, 200.0),
+    (500, 3640.0, 3650.0),
+]
 
 
 def direct_loglike(params, x, t_x, T, extra):

@@ -7,8 +7,11 @@ _HOMES = {
     "GammaGamma": "spend",
     "MBGNBD": "bg",
     "Result": "fit",
+    "UNITS": "summary",
     "by_frequency": "evaluate",
     "compare": "evaluate",
+    "interval": "predict",
+    "middle": "summary",
     "states": "summary",
     "summarize": "summary",
 }

@@ -1,13 +1,14 @@
 r"""BG/NBD and MBG/NBD: customers buy at random while alive and may leave after a purchase.
 
 The story of Fader, Hardie and Lee (2005): while alive a customer buys as a Poisson process with rate
-:math:`\lambda \sim \text{Gamma}(r, \alpha)` (mean :math:`r/\alpha`), and after each repeat purchase leaves with probability
-:math:`p \sim \text{Beta}(a, b)`. The modified model of Batislam, Denizel and Filiztekin (2007) lets customers leave after
-the first purchase too, so that a one-time buyer may be gone; that is why it is the default.
+:math:`\lambda \sim \text{Gamma}(r, \alpha)` (mean :math:`r/\alpha`), and after each repeat purchase leaves with
+probability :math:`p \sim \text{Beta}(a, b)`. The modified model of Batislam, Denizel and Filiztekin (2007) lets
+customers leave after the first purchase too, so that a one-time buyer may be gone; that is why it is the default.
 
-Everything is computed with means and dispersions, :math:`m = r/\alpha`, :math:`\varphi = 1/r`, :math:`\bar p = a/(a+b)`,
-:math:`\theta = 1/(a+b)`: the limits of no heterogeneity, where :math:`r, \alpha` or :math:`a, b` run to infinity, are then
-ordinary points, and no gamma function of a large number is ever subtracted from another.
+Everything is computed with means and dispersions, :math:`m = r/\alpha`, :math:`\varphi = 1/r`,
+:math:`\bar p = a/(a+b)`, :math:`\theta = 1/(a+b)`: the limits of no heterogeneity, where :math:`r, \alpha` or
+:math:`a, b` run to infinity, are then ordinary points, and no gamma function of a large number is ever subtracted from
+another.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from scipy.special import expit
 
 from crmlab.clv import fit as _fit
 from crmlab.clv.predict import predict, simulate
-from crmlab.clv.summary import states
+from crmlab.clv.summary import states, unit_of
 
 BLOCK = 1 << 14
 """States per block: what a block needs stays in the processor's cache."""
@@ -217,7 +218,7 @@ class BGNBD:
             loglike,
             start,
             weight,
-            unit or (s["unit"].iloc[0] if "unit" in s else None),
+            unit or unit_of(s),
             limits=[(1,), (2, 3), (3,)],
         )
 

@@ -34,7 +34,7 @@ def compare(results, holdout):
     >>> from crmlab import clv
     >>> summary = clv.summarize("cdnow_sample", calibration_end="1997-09-30").to_pandas()
     >>> table = compare([clv.BGNBD().fit(summary), clv.MBGNBD().fit(summary)], summary)
-    >>> table.loc["MBG/NBD", "mae"].round(4)
+    >>> print(table.loc["MBG/NBD", "mae"].round(4))
     0.7648
     """
     frame = _with_holdout(holdout)
@@ -42,9 +42,13 @@ def compare(results, holdout):
     rows = {}
     for result in results:
         expected = result.predict(frame, horizon=horizon)["expected_purchases"].to_numpy()
-        rows[result.model.title] = {"llf": result.llf, "aic": result.aic, "bic": result.bic, **_scores(expected, actual)}
-    own = frame["frequency"].to_numpy() / frame["T"].where(frame["T"] > 0).to_numpy() * horizon
-    rows["own rate"] = _scores(np.nan_to_num(own), actual)
+        rows[result.model.title] = {
+            "llf": result.llf,
+            "aic": result.aic,
+            "bic": result.bic,
+            **_scores(expected, actual),
+        }
+    rows["own rate"] = _scores(_own_rate(frame).to_numpy(), actual)
     same = np.full(len(frame), frame["frequency"].sum() / frame["T"].sum() * horizon)
     rows["nobody differs"] = _scores(same, actual)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
@@ -66,7 +70,7 @@ def by_frequency(result, holdout, last=7):
     -------
     pandas.DataFrame
         Indexed by frequency ("0", "1", …, "7+"): `customers`, `actual` (mean purchases), `lower` and `upper` (95 %
-        normal interval of that mean), `expected` (mean of the model).
+        normal interval of that mean), `expected` (mean of the model), `own_rate` (mean if everybody kept the own pace).
 
     Examples
     --------
@@ -81,9 +85,15 @@ def by_frequency(result, holdout, last=7):
     actual = frame.groupby(group)["frequency_holdout"].agg(customers="size", actual="mean", sd="std")
     half = 1.96 * actual["sd"] / np.sqrt(actual["customers"])
     table = actual[["customers", "actual"]].assign(lower=actual["actual"] - half, upper=actual["actual"] + half)
-    table["expected"] = pd.Series(expected.to_numpy()).groupby(group.to_numpy()).mean()
+    table["expected"] = expected.reset_index(drop=True).groupby(group).mean()
+    table["own_rate"] = _own_rate(frame).groupby(group).mean()
     table.index = [f"{x}+" if x == last else str(x) for x in table.index]
     return table.rename_axis("frequency")
+
+
+def _own_rate(frame):
+    """Purchases in the hold-out if everybody kept the own pace; none for who came on the last day of calibration."""
+    return (frame["frequency"] / frame["T"].where(frame["T"] > 0) * frame["T_holdout"]).fillna(0.0)
 
 
 def _scores(expected, actual):
@@ -103,5 +113,7 @@ def _scores(expected, actual):
 def _with_holdout(summary):
     frame = summary if isinstance(summary, pd.DataFrame) else summary.to_pandas()
     if "frequency_holdout" not in frame or len(frame) == 0:
-        raise DataError("There is no hold-out in this summary: give summarize() a calibration_end before the log's end.")
+        raise DataError(
+            "There is no hold-out in this summary: give summarize() a calibration_end before the log's end."
+        )
     return frame.reset_index(drop=True)

@@ -13,7 +13,7 @@ CEILING = 16.0
 """Working coordinates stay within ±16 while searching (a factor of ten million), so nothing overflows."""
 
 FLAT = -4.0
-"""A coordinate below -4 (a dispersion below 0.02) is tried at its limit: the data may not call for any heterogeneity."""
+"""A coordinate below -4 (a dispersion below 0.02) is tried at its limit: the data may not call for heterogeneity."""
 
 
 STEEP = 7.0
@@ -309,7 +309,7 @@ def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
     Parameters
     ----------
     model : object
-        Has `title`, `names`, `params(work)` and `depends`: the parameters that each working coordinate moves to a limit.
+        Has `title`, `names`, `params(work)` and `depends`, what each working coordinate takes to a limit.
     loglike : callable
         Mean log-likelihood and gradient in working coordinates.
     start : array_like
@@ -348,7 +348,7 @@ def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
         model=model,
         params=params,
         llf=float(value * n + constant),
-        nobs=int(round(n)),
+        nobs=round(n),
         converged=converged,
         boundary=tuple(dict.fromkeys(name for j in boundary for name in model.depends[j])),
         unit=unit,

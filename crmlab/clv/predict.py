@@ -79,7 +79,7 @@ def predict(result, data, horizon=52.0, annual_discount=0.10, spend=None, margin
     >>> from crmlab import clv
     >>> summary = clv.summarize("cdnow_sample", calibration_end="1997-09-30").to_pandas()
     >>> table = clv.BGNBD().fit(summary).predict(summary, horizon=39)
-    >>> round(table["expected_purchases"].sum(), 1)
+    >>> print(round(table["expected_purchases"].sum(), 1))
     1653.4
     """
     frame, x, t_x, T = _states_of(result, data)
@@ -99,7 +99,7 @@ def predict(result, data, horizon=52.0, annual_discount=0.10, spend=None, margin
             "p_no_purchase": 1 - alive * (1 - none),
             "discounted_purchases": alive * discounted,
         },
-        index=frame["customer_id"] if "customer_id" in frame else frame.index,
+        index=frame.get("customer_id", frame.index),
     )
     if spend is not None:
         table["expected_spend"] = spend.model.expected_spend(spend.params, x, frame["monetary_value"].to_numpy())
@@ -164,6 +164,29 @@ def simulate(result, data, horizon=52.0, spend=None, draws=1000, seed=0):
             params = spend.model.params(spends[d])
             amounts[d] = spend.model.draw_amounts(rng, params, x, frame["monetary_value"].to_numpy(), purchases[d])
     return purchases, amounts
+
+
+def interval(draws, level=0.95):
+    """Return the limits within which a share of simulated futures lies.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (draws,) or (draws, n)
+        Simulated values, one row a future.
+    level : float
+        Share of the futures between the limits.
+
+    Returns
+    -------
+    lower, upper : float or ndarray, shape (n,)
+        Quantiles that leave half of the rest on either side.
+
+    Examples
+    --------
+    >>> interval(np.arange(1001))
+    array([ 25., 975.])
+    """
+    return np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def _draw(rng, result, draws):

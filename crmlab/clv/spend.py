@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 
 from crmlab.clv import fit as _fit
+from crmlab.clv.summary import unit_of
 from crmlab.data.errors import DataError
 
 
@@ -17,8 +18,8 @@ from crmlab.data.errors import DataError
 class GammaGamma:
     r"""The Gamma-Gamma model of spending per purchase.
 
-    The amount of a purchase is :math:`\text{Gamma}(p, \nu)` with :math:`\nu \sim \text{Gamma}(q, v)` over customers. For
-    a customer whose :math:`x` repeat purchases average :math:`\bar z`,
+    The amount of a purchase is :math:`\text{Gamma}(p, \nu)` with :math:`\nu \sim \text{Gamma}(q, v)` over customers.
+    For a customer whose :math:`x` repeat purchases average :math:`\bar z`,
 
     .. math::
 
@@ -92,7 +93,7 @@ class GammaGamma:
         data : ibis.Table or pandas.DataFrame
             A summary with `frequency` and `monetary_value` (and `weight`, if rows stand for several customers).
         unit : str, optional
-            Unit of time, kept for the record; spending does not depend on it.
+            Unit of time when the data do not carry it; spending does not depend on it, `predict` checks it.
 
         Returns
         -------
@@ -133,7 +134,8 @@ class GammaGamma:
             return value, np.array([by_p * p, by_q * q, by_v * v])
 
         middle = np.average(mean, weights=weight)
-        result = _fit.result(self, loglike, np.log([4.0, 4.0, middle]), weight, unit, constant=constant)
+        start = np.log([4.0, 4.0, middle])
+        result = _fit.result(self, loglike, start, weight, unit or unit_of(data), constant=constant)
         if result.params["q"] <= 1:
             warnings.warn(
                 f"q = {result.params['q']:.2f} ≤ 1: amounts are so unequal between customers that their mean does not "
@@ -211,7 +213,7 @@ class GammaGamma:
         --------
         >>> from crmlab import clv
         >>> summary = clv.summarize("cdnow_sample", calibration_end="1997-09-30")
-        >>> round(GammaGamma().independence(summary)["correlation"], 4)
+        >>> print(round(GammaGamma().independence(summary)["correlation"], 4))
         0.1139
         """
         x, mean, _ = _repeaters(data)

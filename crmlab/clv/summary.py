@@ -11,6 +11,10 @@ DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}
 """Days in each unit of time; the mean month and the mean year, because models know no calendar."""
 
 
+UNITS = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
+"""Words for the units of time."""
+
+
 def summarize(log, unit="W", calibration_end=None, observation_end=None):
     r"""Return what the purchase models need to know of each customer.
 
@@ -24,7 +28,7 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
         A transaction log, or anything `crmlab.data.load` accepts: columns `customer_id`, `date` and, if there is one,
         `amount`.
     unit : {"D", "W", "M", "Y"}
-        Unit of time of recency and T: days, weeks, mean months, mean years. Frequency always counts days of purchase.
+        Unit of time of recency and T: days, weeks, mean months, mean years. Frequency counts days.
     calibration_end : str or date, optional
         Last day that the models may see; the end of observation by default, that is, no hold-out.
     observation_end : str or date, optional
@@ -108,6 +112,36 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
     return customers.select("customer_id", **columns)
 
 
+def middle(log):
+    """Return the day in the middle of a log, where a calibration may end and a hold-out begin.
+
+    Parameters
+    ----------
+    log : ibis.Table, pandas.DataFrame, str or path
+        A transaction log, or anything `crmlab.data.load` accepts.
+
+    Returns
+    -------
+    str
+        ISO date.
+
+    Raises
+    ------
+    DataError
+        A log without dates.
+
+    Examples
+    --------
+    >>> middle("cdnow_sample")
+    '1997-09-30'
+    """
+    ends = _as_log(log).date.cast("date")
+    first, last = (pd.Timestamp(end) for end in (ends.min().execute(), ends.max().execute()))
+    if pd.isna(first):
+        raise DataError("The log has no dates.")
+    return str((first + (last - first) // 2).date())
+
+
 def _as_log(log):
     if isinstance(log, ibis.Table):
         return log
@@ -156,6 +190,30 @@ def states(data, extra=()):
     found = grouped.order_by(keys).to_pandas()
     _validate(found)
     return found
+
+
+def unit_of(data):
+    """Return the unit of time that a summary carries.
+
+    Parameters
+    ----------
+    data : ibis.Table or pandas.DataFrame
+        A summary or its states.
+
+    Returns
+    -------
+    str or None
+        The unit of its first row; None when it has no column `unit`.
+
+    Examples
+    --------
+    >>> unit_of(summarize("cdnow_sample", unit="D"))
+    'D'
+    """
+    if "unit" not in data.columns:
+        return None
+    first = data.select("unit").limit(1).to_pandas() if isinstance(data, ibis.Table) else data
+    return first["unit"].iloc[0] if len(first) else None
 
 
 def _validate(s):

@@ -5,16 +5,16 @@ import importlib
 _HOMES = {
     "DataError": "errors",
     "audit": "audit",
-    "catalogue": "catalogue",
+    "catalogue": "sets",
     "check": "audit",
-    "compare_published": "published",
+    "compare_published": "targets",
     "connect": "engine",
-    "data_folder": "catalogue",
-    "fetch": "catalogue",
+    "data_folder": "sets",
+    "fetch": "sets",
     "load": "read",
-    "names": "catalogue",
-    "open_dataset": "catalogue",
-    "published": "published",
+    "names": "sets",
+    "open_dataset": "sets",
+    "published": "targets",
 }
 __all__ = list(_HOMES)
 

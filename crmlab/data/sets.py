@@ -18,7 +18,7 @@ FACTS = ("title", "reality", "kind", "rows", "customers", "first", "last", "serv
 
 @functools.cache
 def _entries():
-    entries = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
+    entries = tomllib.loads((Path(__file__).parent / "sets.toml").read_text(encoding="utf-8"))
     # A table that belongs to a set (`of`) inherits the set's facts where it has none of its own.
     inherited = ("reality", "origin", "licence", "citation", "serves", "carrier")
     return {

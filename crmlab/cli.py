@@ -1,0 +1,281 @@
+"""The `crmlab` command."""
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import threading
+
+import click
+
+import crmlab
+
+_MANIFEST = "reports/workbook.toml"
+
+
+def main():
+    """Run the command line of this process."""
+    cli(prog_name="crmlab")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(crmlab.__version__, prog_name="crmlab")
+def cli():
+    """Turn research notebooks on customers into reports.
+
+    \b
+    Examples:
+      crmlab build reports/workbook.toml         build what changed, write reports/site/index.html
+      crmlab describe notebooks/06_customer_lifetime_value.ipynb
+                                                 which parameters does it take?
+      crmlab run notebooks/06_customer_lifetime_value.ipynb --set dataset=cdnow
+                                                 one report, without a manifest
+      crmlab check orders.csv                    can this file be analysed?
+    """
+
+
+@cli.command()
+@click.argument("manifest", default=_MANIFEST)
+@click.option("--out", metavar="DIR", help="Folder of the site. [default: site, beside the manifest]")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Reports at a time. [default: one a processor]")
+@click.option("--force", is_flag=True, help="Build unchanged reports too, for instance when a database has new rows.")
+@click.option("--only", metavar="PATTERN", help="Build only reports named like this, such as 'retention*'.")
+def build(manifest, out, jobs, force, only):
+    """Build the reports of MANIFEST (default: reports/workbook.toml) that changed.
+
+    All parameters of all reports are checked before anything runs. A report that fails keeps its last good page; the
+    index says so. The last line printed is the path of the index page.
+
+    \b
+    Exit code: 0 all good, 1 some report failed, 2 manifest or parameters wrong.
+
+    \b
+    Examples:
+      crmlab build
+      crmlab build reports/workbook.toml --only 'churn*' --force
+      crmlab build reports/fast.toml --out /srv/www/reports --jobs 4
+    """
+    with _plain_errors(), _interruptible():
+        from pathlib import Path
+
+        from crmlab.report.site import build
+
+        results = build(manifest, out, jobs, force, only, _progress(sys.stderr))
+        click.echo((Path(out) if out else Path(manifest).parent / "site") / "index.html")
+    _exit_by(results)
+
+
+@cli.command()
+@click.argument("notebook")
+@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter; may be given several times.")
+@click.option("--out", metavar="DIR", default="site", show_default=True, help="Folder that gets the report's folder.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    help="Time for the whole report.",
+)
+def run(notebook, settings, out, timeout):
+    """Run NOTEBOOK with the given parameters into one report.
+
+    Values are read by the types that the notebook declares: lists as a,b,c or JSON, dates as 2024-01-31, none for no
+    value. `crmlab describe NOTEBOOK` lists the parameters. The last line printed is the path of the page.
+
+    \b
+    Exit code: 0 good, 1 the report failed, 2 parameters wrong.
+
+    \b
+    Examples:
+      crmlab run notebooks/06_customer_lifetime_value.ipynb
+      crmlab run notebooks/06_customer_lifetime_value.ipynb --set horizon=52 --set dataset=orders.csv
+    """
+    with _plain_errors(), _interruptible():
+        from pathlib import Path
+
+        from crmlab.report.site import run_once
+
+        result = run_once(notebook, settings, out, timeout, _progress(sys.stderr))
+        if result["status"] == "ok":
+            click.echo(Path(out) / result["slug"] / "index.html")
+    _exit_by([result])
+
+
+@cli.command("list")
+@click.argument("manifest", default=_MANIFEST)
+@click.option("--out", metavar="DIR", help="Folder of the site. [default: site, beside the manifest]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+def list_(manifest, out, as_json):
+    """List the reports of MANIFEST (default: reports/workbook.toml) and whether they are up to date.
+
+    \b
+    Examples:
+      crmlab list
+      crmlab list reports/fast.toml --json
+    """
+    with _plain_errors():
+        from crmlab.report.parameters import mask
+        from crmlab.report.site import states
+
+        found = states(manifest, out)
+        if as_json:
+            rows = [
+                {
+                    "name": run.slug,
+                    "title": run.title,
+                    "state": state,
+                    "notebook": str(run.notebook),
+                    "parameters": mask(run.parameters),
+                }
+                for run, state in found
+            ]
+            click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        else:
+            _echo_rows([(run.slug, state, run.title) for run, state in found])
+
+
+@cli.command()
+@click.argument("notebook")
+def describe(notebook):
+    """List the parameters of NOTEBOOK with type, default and meaning.
+
+    \b
+    Example:
+      crmlab describe notebooks/06_customer_lifetime_value.ipynb
+    """
+    with _plain_errors():
+        from crmlab.report.parameters import mask, read_parameters
+
+        parameters = read_parameters(notebook)
+        if not parameters:
+            click.echo(f"{notebook} has no parameters.")
+        _echo_rows([(p.name, p.annotation, repr(mask(p.default)), p.description) for p in parameters])
+
+
+@cli.command()
+@click.argument("file")
+@click.option("--customer-id", metavar="COLUMN", help="Column with the customer. [default: recognised by its name]")
+@click.option("--date", metavar="COLUMN", help="Column with the date.")
+@click.option("--amount", metavar="COLUMN", help="Column with the amount.")
+@click.option("--encoding", help="Encoding of the file, such as gb18030.")
+@click.option("--date-format", metavar="FORMAT", help="How dates are written, such as %d.%m.%Y.")
+@click.option("--table", help="Table of a database file.")
+def check(file, **options):
+    """Check whether FILE can be analysed, and say what to mend.
+
+    \b
+    Examples:
+      crmlab check orders.csv
+      crmlab check orders.csv --customer-id Kunde --date Datum --amount Betrag --date-format %d.%m.%Y
+    """
+    with _plain_errors():
+        from crmlab import data
+
+        result = data.check(file, **{name: value for name, value in options.items() if value is not None})
+        click.echo(result.text)
+    sys.exit(result.exit_code)
+
+
+@cli.group()
+def data():
+    """Data sets to work with.
+
+    \b
+    Examples:
+      crmlab data list
+      crmlab data get online_retail --to data/cache
+    """
+
+
+@data.command("list")
+def data_list():
+    """List the data sets: name, where they are, real or not, rows, title."""
+    with _plain_errors():
+        from crmlab import data
+
+        columns = ["source", "reality", "rows", "title"]
+        _echo_rows(data.catalogue()[columns].reset_index().astype(object).fillna("").astype(str).values.tolist())
+
+
+@data.command("get")
+@click.argument("name")
+@click.option("--to", metavar="DIR", help="Folder for the files. [default: the folder of downloaded data]")
+def data_get(name, to):
+    """Download the data set NAME and print where it is."""
+    with _plain_errors():
+        from crmlab import data
+
+        click.echo(data.fetch(name, to))
+
+
+@contextlib.contextmanager
+def _plain_errors():
+    """Say what is wrong in words and leave with 2; a traceback is for programmers."""
+    try:
+        yield
+    except BrokenPipeError:
+        # A reader such as `head` has had enough; click leaves quietly.
+        raise
+    except OSError as error:
+        _give_up(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+    except ValueError as error:
+        # ManifestError, ParameterError and DataError; importing them here would make every command slow.
+        if type(error).__module__.partition(".")[0] != "crmlab":
+            raise
+        _give_up(str(error))
+
+
+def _give_up(message):
+    click.echo(message, err=True)
+    sys.exit(2)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Leave with 130 on Ctrl-C and on SIGTERM, after everything that runs has been stopped."""
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted; finished reports are kept.", err=True)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _exit_by(results):
+    sys.exit(any(result["status"] != "ok" for result in results))
+
+
+def _progress(stream):
+    """Return a listener that writes a line an event; on a terminal, running reports have a line that changes."""
+    lock, running, live = threading.Lock(), {}, stream.isatty()
+
+    def event(name, state, note=""):
+        with lock:
+            if live:
+                stream.write("\x1b[1A\x1b[2K" * len(running))
+            if state == "running" and (live or not note):
+                running[name] = f"{name}: {note or 'starting'}"
+            if state != "running":
+                running.pop(name, None)
+            if (not live and not (state == "running" and note)) or (live and state != "running"):
+                stream.write(f"{name}: {state}{f' ({note})' if note else ''}\n")
+            if live:
+                width = shutil.get_terminal_size().columns - 1
+                stream.write("".join(f"{line[:width]}\n" for line in running.values()))
+            stream.flush()
+
+    return event
+
+
+def _echo_rows(rows):
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,427 @@
+"""The parameters of a notebook: read without running it, checked before anything runs.
+
+A notebook has one cell tagged ``parameters`` with lines such as ``horizon: int = 26  # weeks, how far to look ahead``.
+Types are ``int``, ``float``, ``bool``, ``str``, ``date``, ``Literal[...]``, ``list[...]`` and ``T | None``; without an
+annotation the default tells the type. Dates are ISO texts everywhere (``"2024-01-31"``), also where the annotation says
+``date``: that only checks them, so a default and a given value look the same to the notebook.
+"""
+
+import ast
+import dataclasses
+import datetime
+import difflib
+import io
+import json
+import os
+import re
+import tokenize
+import typing
+from pathlib import Path
+
+
+class ParameterError(ValueError):
+    """A notebook's parameters, or the values given for them, cannot be used.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do.
+    faults : list of str, optional
+        One line a fault, when there are several.
+    """
+
+    def __init__(self, message, faults=()):
+        super().__init__("\n  ".join([message, *faults]))
+        self.faults = list(faults) or [message]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: `name: annotation = default  # description`."""
+
+    name: str
+    type: object
+    annotation: str
+    default: object
+    description: str
+
+
+def read_notebook(path):
+    """Read a notebook as plain data.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The notebook.
+
+    Returns
+    -------
+    dict
+        The notebook, every cell's source one text.
+
+    Raises
+    ------
+    ParameterError
+        If the file is missing or no notebook of format 4.
+    """
+    path = Path(path)
+    try:
+        notebook = json.loads(path.read_bytes())
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+            cell["metadata"].setdefault("tags", [])
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ParameterError(f"{path} is not a Jupyter notebook (format 4); open and save it in JupyterLab.") from None
+    return notebook
+
+
+def read_parameters(notebook):
+    """Read the parameters cell of a notebook without running it.
+
+    Parameters
+    ----------
+    notebook : str or pathlib.Path
+        The notebook.
+
+    Returns
+    -------
+    list of Parameter
+        In the order of the cell.
+
+    Raises
+    ------
+    ParameterError
+        If the notebook has no parameters cell, or several, or one that is more than assignments of plain values.
+    """
+    code = [cell for cell in read_notebook(notebook)["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in code if "parameters" in cell["metadata"]["tags"]]
+    if not cells:
+        raise ParameterError(
+            f"{notebook} has no parameters cell. Tag one code cell 'parameters' (in JupyterLab: the gears, top right)."
+        )
+    if len(cells) > 1:
+        raise ParameterError(f"{notebook} has {len(cells)} cells tagged 'parameters'; keep one.")
+    try:
+        tree = ast.parse(cells[0]["source"])
+    except (SyntaxError, ValueError) as error:
+        raise ParameterError(f"{notebook}, parameters cell: not plain Python ({error}).") from None
+    comments = _comments(cells[0]["source"])
+    parameters, faults = {}, []
+    for line in tree.body:
+        if isinstance(line, ast.Import | ast.ImportFrom) or (
+            isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+        ):
+            continue
+        try:
+            parameter = _parameter(line, comments.get(line.end_lineno) or comments.get(line.lineno, ""))
+            parameters[parameter.name] = parameter
+        except (ValueError, TypeError, SyntaxError) as error:
+            faults.append(f"line {line.lineno}: {error}")
+    if faults:
+        raise ParameterError(f"{notebook}, parameters cell:", faults)
+    return list(parameters.values())
+
+
+def check_parameters(parameters, values):
+    """Check values for a notebook's parameters, all of them before complaining.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+        What the notebook declares.
+    values : dict
+        What is to be set; names left out keep their default.
+
+    Returns
+    -------
+    dict
+        The given values as JSON can carry them: what papermill passes on.
+
+    Raises
+    ------
+    ParameterError
+        If names are unknown or values do not fit; `faults` has one line each.
+
+    Examples
+    --------
+    >>> horizon = Parameter("horizon", int, "int", 26, "weeks")
+    >>> check_parameters([horizon], {"horizon": 52})
+    {'horizon': 52}
+    >>> check_parameters([horizon], {"horzion": 52})
+    Traceback (most recent call last):
+    crmlab.report.parameters.ParameterError: Parameters that cannot be used:
+      horzion: no such parameter; did you mean horizon?
+    """
+    known = {parameter.name: parameter for parameter in parameters}
+    checked, faults = {}, []
+    for name, value in values.items():
+        if name not in known:
+            faults.append(f"{name}: no such parameter; {_suggestion(name, known) or _choices(known)}")
+            continue
+        try:
+            checked[name] = _fit(known[name].type, value)
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise ParameterError("Parameters that cannot be used:", faults)
+    return checked
+
+
+def locate_dataset(values, folder, notebook):
+    """Make a file named by the parameter `dataset` reachable from the notebook, whose kernel runs in its own folder.
+
+    Parameters
+    ----------
+    values : dict
+        Checked values.
+    folder : pathlib.Path
+        Folder that relative paths are meant from: that of the manifest or of the caller.
+    notebook : pathlib.Path
+        The notebook.
+
+    Returns
+    -------
+    values : dict
+        The values, a path made relative to the notebook's folder.
+    files : tuple of pathlib.Path
+        The file, to see when its content changes; empty for anything but a file.
+
+    Raises
+    ------
+    ParameterError
+        If `dataset` is the path of a file that does not exist.
+    """
+    name = values.get("dataset")
+    # Names of the catalogue have no dot and no slash, addresses of databases have a scheme.
+    if not isinstance(name, str) or "://" in name or not re.search(r"[./\\]", name):
+        return values, ()
+    file = folder / name
+    if not file.exists() and "*" not in name:
+        raise ParameterError("Parameters that cannot be used:", [f"dataset: there is no file {file}"])
+    relative = os.path.relpath(file.resolve(), notebook.resolve().parent)
+    return values | {"dataset": relative}, (file,) if file.is_file() else ()
+
+
+def parse_settings(parameters, settings):
+    """Read ``name=value`` texts by the types that the notebook declares.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+        What the notebook declares.
+    settings : iterable of str
+        Texts such as ``"horizon=52"``; lists are JSON or separated by commas, ``none`` is no value if that is allowed.
+
+    Returns
+    -------
+    dict
+        Values, not yet checked.
+
+    Raises
+    ------
+    ParameterError
+        If a text has no ``=``, or a name is set twice.
+
+    Examples
+    --------
+    >>> parse_settings([Parameter("horizon", int, "int", 26, "weeks")], ["horizon=52"])
+    {'horizon': 52}
+    """
+    types = {parameter.name: parameter.type for parameter in parameters}
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ParameterError(f"{setting!r} sets nothing; write name=value, such as horizon=52.")
+        if name in values:
+            raise ParameterError(f"{name} is set twice.")
+        values[name] = _from_text(types.get(name, str), text)
+    return values
+
+
+def mask(value):
+    """Hide the passwords of database addresses, wherever they are in a value.
+
+    Parameters
+    ----------
+    value : str, list, dict or any other plain value
+        What is to be shown or stored.
+
+    Returns
+    -------
+    object
+        The same with ``***`` for each password.
+
+    Examples
+    --------
+    >>> mask({"source": "postgres://ann:secret@host/sales"})
+    {'source': 'postgres://ann:***@host/sales'}
+    """
+    if isinstance(value, str):
+        # Up to the last @, because a password may hold one itself.
+        value = re.sub(r"(://[^\s:/@\"'<>]*):[^\s\"'<>]*@", r"\1:***@", value)
+        return re.sub(r"([?&;](?:password|passwd|pwd|token)=)[^&;\s\"'<>]+", r"\1***", value, flags=re.IGNORECASE)
+    if isinstance(value, dict):
+        return {mask(key): mask(item) for key, item in value.items()}
+    return [mask(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _parameter(line, description):
+    targets = getattr(line, "targets", [getattr(line, "target", None)])
+    plain = isinstance(line, ast.Assign | ast.AnnAssign) and len(targets) == 1 and isinstance(targets[0], ast.Name)
+    if not plain or not line.value:
+        raise ParameterError("only lines like `name: type = default  # unit, meaning` may stand here.")
+    name, annotation = targets[0].id, getattr(line, "annotation", None)
+    try:
+        default = ast.literal_eval(line.value)
+    except ValueError:
+        raise ParameterError(
+            f"the default of {name} must be a plain value (a number, a text, a list; a date as text '2024-01-31')."
+        ) from None
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    kind = _type(annotation) if annotation else _type_of(default)
+    try:
+        default = _fit(kind, default)
+    except ValueError as error:
+        raise ParameterError(f"the default of {name}: {error}") from None
+    written = ast.unparse(annotation) if annotation else str(kind) if typing.get_origin(kind) else kind.__name__
+    return Parameter(name, kind, written, default, description)
+
+
+def _comments(source):
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.lstrip("# ").rstrip() for token in tokens if token.type == tokenize.COMMENT}
+
+
+_PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "date": datetime.date, "list": list, "None": type(None)}
+
+
+def _type(node):
+    """Turn an annotation into a type, without evaluating it."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return typing.Union[_type(node.left), _type(node.right)]  # noqa: UP007 (the parts are known at run time only)
+    base = node.value if isinstance(node, ast.Subscript) else node
+    name = str(base.value) if isinstance(base, ast.Constant) else getattr(base, "attr", getattr(base, "id", ""))
+    if isinstance(node, ast.Subscript):
+        if name == "Literal":
+            choices = ast.literal_eval(node.slice)
+            return typing.Literal[choices if isinstance(choices, tuple) else (choices,)]
+        if name in ("list", "List"):
+            return list[_type(node.slice)]
+        if name == "Optional":
+            return typing.Optional[_type(node.slice)]  # noqa: UP045
+    elif name in _PLAIN:
+        return _PLAIN[name]
+    raise ParameterError(
+        f"the type {ast.unparse(node)} is not known here; "
+        "use int, float, bool, str, date, Literal[...], list[...] or T | None."
+    )
+
+
+def _type_of(default):
+    if default is None:
+        raise ParameterError("a default of None needs a type, such as `name: int | None = None`.")
+    if isinstance(default, list) and default and len({type(item) for item in default}) == 1:
+        return list[_type_of(default[0])]
+    if type(default) in _PLAIN.values():
+        return type(default)
+    raise ParameterError(f"a default of type {type(default).__name__} cannot be a parameter.")
+
+
+def _fit(kind, value):
+    """Return the value as JSON carries it, or say in words why it does not fit the type."""
+    import pydantic
+
+    given = _dates_as_text(value)
+    try:
+        pydantic.TypeAdapter(_strict(kind), config={"strict": True}).validate_python(given)
+        json.dumps(given, allow_nan=False)
+    except (pydantic.ValidationError, TypeError, ValueError):
+        near = _suggestion(str(given), [str(choice) for choice in typing.get_args(kind)]) if _is_literal(kind) else ""
+        raise ValueError(f"{_short(given)} is not {_words(kind)}{'; ' if near else ''}{near}") from None
+    return given
+
+
+def _strict(kind):
+    """Put a check of ISO texts in place of dates, all the way down."""
+    import pydantic
+
+    if kind is datetime.date:
+        return typing.Annotated[str, pydantic.AfterValidator(datetime.date.fromisoformat)]
+    if typing.get_origin(kind) is list:
+        return list[_strict(*typing.get_args(kind))]
+    if typing.get_origin(kind) is typing.Union:
+        return typing.Union[tuple(_strict(part) for part in typing.get_args(kind))]  # noqa: UP007
+    return kind
+
+
+def _dates_as_text(value):
+    if isinstance(value, list | tuple):
+        return [_dates_as_text(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def _from_text(kind, text):
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Union:
+        if type(None) in parts and text.lower() in ("none", "null"):
+            return None
+        readings = [_from_text(part, text) for part in parts if part is not type(None)]
+        return next((reading for reading in readings if not isinstance(reading, str)), text)
+    if _is_literal(kind):
+        return next((choice for choice in parts if str(choice) == text), text)
+    if kind is list or origin is list:
+        try:
+            return (
+                json.loads(text)
+                if text.startswith("[")
+                else [_from_text(parts[0] if parts else str, item.strip()) for item in text.split(",") if item.strip()]
+            )
+        except ValueError:
+            return text
+    if kind is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower(), text)
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
+def _is_literal(kind):
+    return typing.get_origin(kind) is typing.Literal
+
+
+def _words(kind):
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Union:
+        return " or ".join(_words(part) for part in parts)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(repr, parts))}"
+    if origin is list:
+        return f"a list with each item {_words(parts[0])}"
+    return {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        datetime.date: "a date such as 2024-01-31",
+        list: "a list",
+        type(None): "nothing",
+    }[kind]
+
+
+def _short(value):
+    text = repr(mask(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _suggestion(name, known):
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _choices(known):
+    return f"the notebook has {', '.join(known)}" if known else "the notebook has none"

@@ -1,0 +1,230 @@
+"""The promises of `crmlab.report.parameters`."""
+
+import datetime
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crmlab.report.parameters import (
+    ParameterError,
+    check_parameters,
+    mask,
+    parse_settings,
+    read_notebook,
+    read_parameters,
+)
+
+CELL = '''from typing import Literal
+"""A text between."""
+dataset: str = "cdnow"  # catalogue name, file or database address
+horizon: int = 26  # weeks, how far to look ahead
+rate: float = 1  # a year
+fast: bool = False
+start: date = "1997-01-01"  # first day
+model: Literal["BG", "Pareto"] = "BG"
+segments: list[str] = [
+    "all",
+    "online",  # inside
+]  # which to compare
+top: int | None = None  # customers; all when none
+limit: "float | None" = None
+plain = 0.5  # a share
+names = ["a"]
+'''
+
+
+def write(path, *cells):
+    """Write a notebook of code cells; a pair is a source and its tags."""
+    code = [(cell, []) if isinstance(cell, str) else cell for cell in cells]
+    content = {
+        "cells": [
+            {"cell_type": "code", "source": source.splitlines(True), "metadata": {"tags": tags}, "outputs": []}
+            for source, tags in code
+        ],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    return read_parameters(write(tmp_path / "n.ipynb", "1 + 1", (CELL, ["parameters"])))
+
+
+def test_a_parameters_cell_is_read_with_types_defaults_and_meanings(parameters):
+    assert [(p.name, p.annotation, p.default, p.description) for p in parameters] == [
+        ("dataset", "str", "cdnow", "catalogue name, file or database address"),
+        ("horizon", "int", 26, "weeks, how far to look ahead"),
+        ("rate", "float", 1, "a year"),
+        ("fast", "bool", False, ""),
+        ("start", "date", "1997-01-01", "first day"),
+        ("model", "Literal['BG', 'Pareto']", "BG", ""),
+        ("segments", "list[str]", ["all", "online"], "which to compare"),
+        ("top", "int | None", None, "customers; all when none"),
+        ("limit", "float | None", None, ""),
+        ("plain", "float", 0.5, "a share"),
+        ("names", "list[str]", ["a"], ""),
+    ]
+
+
+def test_reading_never_executes(tmp_path):
+    trap = f"x: int = __import__('pathlib').Path({str(tmp_path / 'trap')!r}).touch() or 1"
+    with pytest.raises(ParameterError, match="plain value"):
+        read_parameters(write(tmp_path / "n.ipynb", (trap, ["parameters"])))
+    assert not (tmp_path / "trap").exists()
+
+
+def test_all_faults_of_the_cell_are_named_with_their_lines(tmp_path):
+    cell = 'a: complex = 1\nb: int = "x"\nprint(1)\nc = d = 1\ne: int\nf = None\ng: Literal[zzz] = 1\n'
+    cell += "a += 1\nh: date = date(2024, 1, 1)\n"
+    with pytest.raises(ParameterError) as caught:
+        read_parameters(write(tmp_path / "n.ipynb", (cell, ["parameters"])))
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == [f"line {i}" for i in range(1, 10)]
+    assert "the type complex is not known" in str(caught.value)
+    assert "default of b: 'x' is not a whole number" in str(caught.value)
+    assert "a date as text" in caught.value.faults[-1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["1"], "has no parameters cell"),
+        ([("a = 1", ["parameters"]), ("b = 1", ["parameters"])], "has 2 cells tagged"),
+        ([("%matplotlib inline\na = 1", ["parameters"])], "not plain Python"),
+        ([("a = '\0'", ["parameters"])], "not plain Python"),
+    ],
+)
+def test_a_notebook_without_a_usable_cell_is_named_in_words(tmp_path, cells, words):
+    path = write(tmp_path / "sales.ipynb", *cells)
+    with pytest.raises(ParameterError, match=words) as caught:
+        read_parameters(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"\xff\xfe\x00", b'{"cells": [1]}', b'{"cells": 3}', b"not json"]
+)
+def test_what_is_no_notebook_is_named_in_words(tmp_path, content):
+    path = tmp_path / "n.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match="is not a Jupyter notebook"):
+        read_notebook(path)
+
+
+def test_a_missing_notebook_is_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"gone\.ipynb cannot be read: No such file"):
+        read_notebook(tmp_path / "gone.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("horizon", "abc", "'abc' is not a whole number"),
+        ("horizon", 1.5, "1.5 is not a whole number"),
+        ("horizon", True, "True is not a whole number"),
+        ("rate", float("nan"), "nan is not a number"),
+        ("rate", "0.1", "'0.1' is not a number"),
+        ("fast", 1, "1 is not true or false"),
+        ("dataset", 3, "3 is not a text"),
+        ("start", "1997-13-01", "'1997-13-01' is not a date such as 2024-01-31"),
+        ("model", "pareto", "'pareto' is not one of 'BG', 'Pareto'; did you mean Pareto?"),
+        ("segments", "all", "'all' is not a list with each item a text"),
+        ("segments", [1], r"\[1\] is not a list with each item a text"),
+        ("top", "x", "'x' is not a whole number or nothing"),
+        ("horzion", 3, "horzion: no such parameter; did you mean horizon?"),
+        ("zzz", 3, "zzz: no such parameter; the notebook has dataset, horizon"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_in_words(parameters, name, value, words):
+    with pytest.raises(ParameterError, match=words):
+        check_parameters(parameters, {name: value})
+
+
+def test_all_faults_are_listed_at_once(parameters):
+    with pytest.raises(ParameterError) as caught:
+        check_parameters(parameters, {"horizon": "x", "fast": 1, "nope": 1, "rate": 0.2})
+    assert len(caught.value.faults) == 3
+
+
+def test_values_that_fit_come_back_as_json(parameters):
+    values = {
+        "horizon": 52,
+        "rate": 2,
+        "start": datetime.date(1998, 1, 2),
+        "top": None,
+        "segments": ("a",),
+        "limit": 1.5,
+    }
+    checked = check_parameters(parameters, values)
+    assert json.loads(json.dumps(checked)) == checked
+    assert checked == values | {"start": "1998-01-02", "segments": ["a"]}
+
+
+def test_texts_are_read_by_the_declared_type(parameters):
+    settings = ["horizon=52", "rate=0.2", "fast=yes", "dataset=a=b,c", "start=1998-01-02", "segments=a, b", "top=none"]
+    values = parse_settings(parameters, [*settings, 'names=["x,y"]', "model=Pareto", "limit=3"])
+    assert check_parameters(parameters, values) == {
+        "horizon": 52,
+        "rate": 0.2,
+        "fast": True,
+        "dataset": "a=b,c",
+        "start": "1998-01-02",
+        "segments": ["a", "b"],
+        "top": None,
+        "names": ["x,y"],
+        "model": "Pareto",
+        "limit": 3.0,
+    }
+
+
+@pytest.mark.parametrize(
+    "setting", ["horizon=1.5", "horizon=", "fast=maybe", "top=x", "rate=inf", "segments=[1", "start=x"]
+)
+def test_a_text_that_does_not_fit_is_refused_not_guessed(parameters, setting):
+    with pytest.raises(ParameterError, match=setting.partition("=")[0]):
+        check_parameters(parameters, parse_settings(parameters, [setting]))
+
+
+def test_settings_need_an_equals_sign_and_stand_once(parameters):
+    with pytest.raises(ParameterError, match="write name=value"):
+        parse_settings(parameters, ["horizon"])
+    with pytest.raises(ParameterError, match="horizon is set twice"):
+        parse_settings(parameters, ["horizon=1", "horizon=2"])
+
+
+@given(st.text())
+def test_any_text_given_for_a_text_is_the_same_text(text):
+    parameters = [p for p in _declared() if p.name == "dataset"]
+    assert check_parameters(parameters, parse_settings(parameters, [f"dataset={text}"])) == {"dataset": text}
+
+
+def _declared():
+    from crmlab.report.parameters import Parameter
+
+    return [Parameter("dataset", str, "str", "cdnow", "")]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("postgres://ann:s3cret@host:5432/sales", "postgres://ann:***@host:5432/sales"),
+        ("see 'mysql+x://:p@ss/w@h' now", "see 'mysql+x://:***@h' now"),
+        ("duckdb://a.ddb?password=abc&x=1", "duckdb://a.ddb?password=***&x=1"),
+        ("https://doi.org/10.1287/x", "https://doi.org/10.1287/x"),
+        ("mail a@b.c: fine", "mail a@b.c: fine"),
+    ],
+)
+def test_passwords_of_addresses_are_masked_wherever_they_are(text, masked):
+    assert mask(text) == masked
+    assert mask({"a": [text, 1, None]}) == {"a": [masked, 1, None]}
+
+
+def test_a_message_about_an_address_has_no_password(parameters):
+    with pytest.raises(ParameterError) as caught:
+        check_parameters(parameters, {"horizon": "postgres://ann:s3cret@host/sales"})
+    assert "s3cret" not in str(caught.value)
