@@ -82,11 +82,11 @@ def test_a_row_is_kept_or_set_aside_for_the_first_reason(row, reason, cell):
     assert found.fit != "fit"
 
 
-def test_kept_has_the_canonical_columns_and_set_aside_has_all():
+def test_kept_has_the_canonical_columns_first_and_both_have_all_others():
     frame = good(3).assign(row=7, reason="because", note="x")
     frame.loc[0, "customer_id"] = None
     found = audit(frame, as_of=AS_OF)
-    assert found.kept.columns == ("customer_id", "date", "amount")
+    assert found.kept.columns == ("customer_id", "date", "amount", "row_source", "reason_source", "note")
     assert found.set_aside.columns == (
         "row", "reason", "cell", "customer_id", "date", "amount", "row_source", "reason_source", "note"
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The built workbook as a reader sees it: every page in a real browser, at desktop and phone width, without a network."""
+"""The built workbook as a reader sees it: every page in a browser, at desktop and phone width, without a network."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,9 @@ from crmlab.report import build, read_manifest
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; Debian: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine; Debian: apt-get install chromium"
+)
 PAGES = ["index.html", *(f"{run.slug}/index.html" for run in read_manifest(ROOT / "reports" / "fast.toml"))]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from crmlab.report.parameters import (
     ParameterError,
     check_parameters,
+    locate_dataset,
     mask,
     parse_settings,
     read_notebook,
@@ -228,3 +229,22 @@ def test_a_message_about_an_address_has_no_password(parameters):
     with pytest.raises(ParameterError) as caught:
         check_parameters(parameters, {"horizon": "postgres://ann:s3cret@host/sales"})
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_dataset_file_is_found_from_the_callers_folder_and_handed_on_from_the_notebooks(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "sales.csv").write_text("x")
+    notebook = tmp_path / "notebooks" / "a.ipynb"
+    values, files = locate_dataset({"dataset": "sales.csv", "horizon": 5}, tmp_path, notebook)
+    assert values == {"dataset": "../sales.csv", "horizon": 5}
+    assert files == (tmp_path / "sales.csv",)
+
+
+@pytest.mark.parametrize("name", ["cdnow", "duckdb://sales.ddb", "postgres://ann@host/shop"])
+def test_names_and_addresses_are_no_files(name, tmp_path):
+    assert locate_dataset({"dataset": name}, tmp_path, tmp_path / "a.ipynb") == ({"dataset": name}, ())
+
+
+def test_a_dataset_file_that_is_not_there_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ParameterError, match=r"there is no file .*gone\.csv"):
+        locate_dataset({"dataset": "gone.csv"}, tmp_path, tmp_path / "a.ipynb")

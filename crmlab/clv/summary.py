@@ -44,7 +44,7 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
     Raises
     ------
     DataError
-        Rows without customer, date or amount (`crmlab.data.audit` sets them aside), an unknown unit, an empty calibration.
+        Rows without customer, date or amount (`crmlab.data.audit` sets them aside), unknown unit, empty calibration.
 
     Notes
     -----

@@ -4,9 +4,9 @@ import importlib
 
 _HOMES = {
     "DataError": "errors",
-    "audit": "audit",
+    "audit": "auditing",
     "catalogue": "sets",
-    "check": "audit",
+    "check": "auditing",
     "compare_published": "targets",
     "connect": "engine",
     "data_folder": "sets",

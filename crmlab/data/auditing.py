@@ -12,7 +12,7 @@ import pandas as pd
 
 from crmlab.data.errors import DataError
 from crmlab.data.findings import COLUMNS, UNFIT, clip, facts_of, judge, kept_findings, set_aside_findings
-from crmlab.data.read import CANONICAL, prepare
+from crmlab.data.read import prepare
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,7 +26,7 @@ class Audit:
     rows : int
         Number of rows: those kept and those set aside.
     kept : ibis.Table
-        The usable rows, canonical columns only.
+        The usable rows, canonical columns first.
     set_aside : ibis.Table
         The other rows with `row` (counted from 1; null where the source has no order), `reason`, and the `cell` to
         blame as text.
@@ -66,12 +66,22 @@ class Audit:
         return "\n".join(lines)
 
     def _repr_html_(self):
-        table = self.findings.drop(columns="first_rows").to_html(
-            index=False, escape=True, border=0, na_rep="", float_format="{:,.4g}".format
-        )
-        title = f"Audit of {self.source}: {self.fit}"
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in _summary(self))
-        return f"<div><p><strong>{html.escape(title)}</strong></p>{lines}{table if len(self.findings) else ''}</div>"
+        lines = "<br>".join(html.escape(line) for line in [f"Audit of {self.source}: {self.fit}", *_summary(self)])
+        head = "".join(f"<th>{name}</th>" for name in ("finding", "rows", "share", "amount", "meaning"))
+        rows = "".join(_as_row(finding) for finding in self.findings.itertuples())
+        table = f'<table class="record"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>' if rows else ""
+        return f"<div><p>{lines}</p>{table}</div>"
+
+
+def _as_row(finding):
+    cells = [
+        f"{finding.severity}: {finding.check}",
+        f"{finding.rows:,}" if finding.rows else "",
+        f"{finding.share:.1%}" if finding.rows else "",
+        f"{finding.amount:,.2f}" if pd.notna(finding.amount) else "",
+        f"{finding.meaning} {finding.example}".strip(),
+    ]
+    return "<tr>" + "".join(f'<td style="text-align: left">{html.escape(cell)}</td>' for cell in cells) + "</tr>"
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ def audit(source, as_of=None, *, table=None, encoding=None, date_format=None, de
     day = _day(as_of)
     prepared = prepare(source, table, encoding, date_format, decimal, columns)
     judged = judge(prepared, day)
-    kept = judged.filter(judged.reason.isnull()).select([name for name in CANONICAL if name in prepared.own])
+    kept = judged.filter(judged.reason.isnull()).drop("row", "reason", "cell")
     aside = judged.filter(judged.reason.notnull())
     facts = facts_of(kept, prepared.own)
     found = [*set_aside_findings(aside), *kept_findings(prepared, judged, facts)]

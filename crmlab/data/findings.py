@@ -130,7 +130,7 @@ def facts_of(kept, own):
     Parameters
     ----------
     kept : ibis.Table
-        The usable rows, canonical columns only.
+        The usable rows.
     own : dict
         The source's own name of each canonical column.
 

@@ -12,7 +12,9 @@ import ibis.expr.operations as ops
 
 from crmlab.data.cells import DATE_FORMATS, SAMPLE, blank_to_null, date_reader, number_reader
 from crmlab.data.errors import DataError
-from crmlab.data.sources import mask, open_source
+from crmlab.data.masking import mask
+from crmlab.data.sets import is_other_set, open_dataset
+from crmlab.data.sources import open_source
 from crmlab.data.textfile import FAULTS, keep
 
 CANONICAL = ("customer_id", "date", "amount", "order_id", "product_id", "quantity")
@@ -47,7 +49,7 @@ class Prepared(NamedTuple):
 
 
 def load(source, *, table=None, encoding=None, date_format=None, decimal=None, **columns):
-    """Read a transaction log.
+    """Read a transaction log, or any data set of the catalogue.
 
     The columns come out as `customer_id`, `date` and, where the source has them, `amount`, `order_id`, `product_id`
     and `quantity`; all others keep their names. They are found by these names or by common ones (`CustomerID`,
@@ -74,7 +76,8 @@ def load(source, *, table=None, encoding=None, date_format=None, decimal=None, *
     Returns
     -------
     ibis.Table
-        The log, lazy where it lies in a database or in Parquet files.
+        The log, lazy where it lies in a database or in Parquet files; a survey or another table of the catalogue that
+        is no log comes under its own column names.
 
     Raises
     ------
@@ -88,6 +91,8 @@ def load(source, *, table=None, encoding=None, date_format=None, decimal=None, *
     >>> log.to_pandas()["amount"].tolist()
     [1234.5]
     """
+    if is_other_set(source):
+        return open_dataset(source)
     prepared = prepare(source, table, encoding, date_format, decimal, columns)
     counts = _fault_counts(prepared)
     if any(counts.values()):
@@ -127,9 +132,10 @@ def prepare(source, table=None, encoding=None, date_format=None, decimal=None, c
     own = _find_columns(raw, name, source, columns or {})
     text = tuple(c for c in PARSED if c in own and _is_text(raw, own[c], c, name))
     if text and raw.get_backend().name != "duckdb":
+        column = own[text[0]]
         raise DataError(
-            f"{name}: column {own[text[0]]!r} has the type {raw[own[text[0]]].type()}; convert it in the database (CAST) "
-            "to a date or a number and pass the result."
+            f"{name}: column {column!r} has the type {raw[column].type()}; convert it in the database (CAST) to a date "
+            "or a number and pass the result."
         )
     typed = functools.partial(_typed, raw, name, own, text, ordered, embedded, date_format, decimal)
     if not text:
@@ -263,7 +269,7 @@ def _typed(raw, name, own, text, ordered, embedded, date_format, decimal, sample
             picked[free] = raw[column]
     table = raw.select(**picked)
     if embedded:
-        table = keep(ibis.to_sql(table, dialect="duckdb"))
+        table = keep(ibis.to_sql(table, dialect="duckdb", pretty=False))
     return Prepared(table, name, own, text, raw, ordered, embedded)
 
 

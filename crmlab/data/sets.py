@@ -43,6 +43,28 @@ def names():
     return list(_entries())
 
 
+def is_other_set(source):
+    """Tell whether a source is a data set of the catalogue that is no transaction log.
+
+    Parameters
+    ----------
+    source : object
+        What `crmlab.data.load` was given.
+
+    Returns
+    -------
+    bool
+        True for surveys, customer tables and the like.
+
+    Examples
+    --------
+    >>> is_other_set("mobi"), is_other_set("cdnow"), is_other_set("sales.csv")
+    (True, False, False)
+    """
+    known = _entries().get(source) if isinstance(source, str) else None
+    return known is not None and known["kind"] != "transaction log"
+
+
 def catalogue():
     """Return the named data sets with their facts, one row a set.
 

@@ -13,6 +13,7 @@ import pyarrow.compute
 
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
+from crmlab.data.masking import mask
 from crmlab.data.textfile import keep, quoted, read_text_file, refuse_repeated
 
 
@@ -180,28 +181,6 @@ def _arrow_of_pandas(frame):
             texts = [None if value is None or value != value else str(value) for value in column]
             arrays.append(pa.array(texts, pa.string()))
     return pa.table([pa.chunked_array([a]) if isinstance(a, pa.Array) else a for a in arrays], names=names)
-
-
-def mask(url):
-    """Return the address of a database with its password hidden.
-
-    Parameters
-    ----------
-    url : str
-        Address such as ``postgres://user:password@host/database``.
-
-    Returns
-    -------
-    str
-        The address with ``***`` in place of passwords.
-
-    Examples
-    --------
-    >>> mask("postgres://ann:s3cret@host/shop")
-    'postgres://ann:***@host/shop'
-    """
-    url = re.sub(r"(://[^:/?]*):(.*)@", r"\1:***@", url)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)[^=&]*=)[^&]*", r"\1***", url)
 
 
 def _passwords(url):

@@ -18,6 +18,8 @@ import tokenize
 import typing
 from pathlib import Path
 
+from crmlab.data import masking
+
 
 class ParameterError(ValueError):
     """A notebook's parameters, or the values given for them, cannot be used.
@@ -260,9 +262,7 @@ def mask(value):
     {'source': 'postgres://ann:***@host/sales'}
     """
     if isinstance(value, str):
-        # Up to the last @, because a password may hold one itself.
-        value = re.sub(r"(://[^\s:/@\"'<>]*):[^\s\"'<>]*@", r"\1:***@", value)
-        return re.sub(r"([?&;](?:password|passwd|pwd|token)=)[^&;\s\"'<>]+", r"\1***", value, flags=re.IGNORECASE)
+        return masking.mask(value)
     if isinstance(value, dict):
         return {mask(key): mask(item) for key, item in value.items()}
     return [mask(item) for item in value] if isinstance(value, list | tuple) else value
