@@ -157,15 +157,15 @@ def audit(source, as_of=None, *, table=None, encoding=None, date_format=None, de
     return Audit(prepared.source, rows, kept, aside, findings, facts, fit)
 
 
-def check(path, notebooks="notebooks", as_of=None, **options):
+def check(path, notebooks=None, as_of=None, **options):
     """Audit a source and tell which notebooks it can feed.
 
     Parameters
     ----------
     path : str, pathlib.Path, frame or ibis.Table
         See `load`.
-    notebooks : str or pathlib.Path, default "notebooks"
-        Folder of notebooks whose metadata name the columns they need.
+    notebooks : str or pathlib.Path, optional
+        Folder of notebooks whose metadata name the columns they need; those of the workbook by default.
     as_of : date or str, optional
         The day of the audit, today by default.
     **options : str
@@ -181,7 +181,7 @@ def check(path, notebooks="notebooks", as_of=None, **options):
     except DataError as error:
         return Check(f"{error}\n", 2)
     lines = [str(found), ""]
-    needs = _needs(Path(notebooks))
+    needs = _needs(Path(notebooks or Path(__file__).parents[2] / "notebooks"))
     if needs:
         lines.append("Notebooks, by the columns they need:")
     for name, wanted in needs.items():
