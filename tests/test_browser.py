@@ -60,7 +60,7 @@ def test_page_opens_offline_without_errors_and_fits_the_screen(site, browser, na
 
 def test_the_report_shows_key_figures_tables_figures_and_formulas(site, browser):
     page = browser.new_page()
-    page.goto((site / "customer_lifetime_value" / "index.html").as_uri())
+    page.goto((site / "quick_customer_lifetime_value" / "index.html").as_uri())
     assert page.locator(".card").count() >= 3
     assert page.locator("main table").count() >= 8
     assert page.locator("main figure img").count() >= 2

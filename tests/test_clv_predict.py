@@ -124,3 +124,15 @@ def test_groups_by_frequency_hold_everybody(fits, cdnow_summary):
     assert table["customers"].to_list() == [1411, 439, 214, 100, 62, 38, 29, 64]
     assert (table["customers"] * table["actual"]).sum() == pytest.approx(1882)
     assert table["actual"].round(3).to_list() == [0.237, 0.697, 1.393, 1.560, 2.532, 2.947, 3.862, 6.359]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_futures_can_be_drawn_from_a_fit_at_a_boundary(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.poisson(rng.gamma(2.0, 0.1, 3000) * 40.0)
+    last = np.where(x > 0, 40 * rng.beta(np.maximum(x, 1), 1), 0.0)
+    frame = pd.DataFrame({"frequency": x, "recency": last, "T": 40.0})
+    fit = clv.MBGNBD().fit(frame, unit="W")
+    purchases, _ = fit.simulate(frame, horizon=20, draws=50)
+    expected = fit.predict(frame, horizon=20)["expected_purchases"].sum()
+    assert purchases.sum(axis=1).mean() == pytest.approx(expected, rel=0.02)

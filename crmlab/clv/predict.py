@@ -193,7 +193,7 @@ def _draw(rng, result, draws):
     """Working coordinates from their sampling distribution; those at a boundary stay there."""
     if not result.converged:
         raise DataError(f"{result.model.title} did not converge: its parameters have no distribution to draw from.")
-    free = np.isfinite(result.work)
+    free = np.diag(result.work_cov) > 0
     works = np.tile(result.work, (draws, 1))
     works[:, free] += rng.multivariate_normal(
         np.zeros(free.sum()), result.work_cov[np.ix_(free, free)], draws, method="cholesky"
