@@ -196,7 +196,8 @@ def data_list():
         from crmlab import data
 
         columns = ["source", "reality", "rows", "title"]
-        _echo_rows(data.catalogue()[columns].reset_index().astype(object).fillna("").astype(str).values.tolist())
+        known = data.catalogue()[columns].reset_index().astype(object)
+        _echo_rows(known.where(known.notna(), "").astype(str).values.tolist())
 
 
 @data.command("get")

@@ -186,12 +186,13 @@ def _download(name, file, url, sha256=None, convert=None):
 
     from crmlab.data.download import CONVERSIONS, resume
 
+    arriving = file.name if convert is None else f"{file.name}.source"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         arrived = pooch.retrieve(
             url,
             known_hash=sha256,
-            fname=file.name if convert is None else f"{file.name}.source",
+            fname=arriving,
             path=file.parent,
             downloader=functools.partial(resume, part=file.with_name(f"{file.name}.part")),
         )
@@ -201,7 +202,7 @@ def _download(name, file, url, sha256=None, convert=None):
     except (requests.RequestException, OSError, ValueError) as error:
         raise DataError(
             f"The data set {name!r} is not on this machine and could not be downloaded: {error}\n"
-            f"Its address is {url}. Without a connection, fetch the file elsewhere and put it, named {file.name}, "
+            f"Its address is {url}. Without a connection, fetch the file elsewhere and put it, named {arriving}, "
             f"into a folder that the environment variable CRMLAB_DATA_DIR names (now: {file.parent})."
         ) from error
 
