@@ -1,6 +1,6 @@
 """Customer lifetime value: summaries of a purchase log, models of buying and spending, predictions with intervals."""
 
-import importlib
+from crmlab._lazy import attach
 
 _HOMES = {
     "BGNBD": "bg",
@@ -15,14 +15,4 @@ _HOMES = {
     "states": "summary",
     "summarize": "summary",
 }
-__all__ = list(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

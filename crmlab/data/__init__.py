@@ -1,6 +1,6 @@
 """Data: the catalogue of named sets, reading logs, auditing them, published numbers."""
 
-import importlib
+from crmlab._lazy import attach
 
 _HOMES = {
     "DataError": "errors",
@@ -16,14 +16,4 @@ _HOMES = {
     "open_dataset": "sets",
     "published": "targets",
 }
-__all__ = list(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
