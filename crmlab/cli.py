@@ -161,7 +161,8 @@ def describe(notebook):
 @click.option("--amount", metavar="COLUMN", help="Column with the amount.")
 @click.option("--encoding", help="Encoding of the file, such as gb18030.")
 @click.option("--date-format", metavar="FORMAT", help="How dates are written, such as %d.%m.%Y.")
-@click.option("--table", help="Table of a database file.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of the numbers.")
+@click.option("--table", help="Table, when FILE is the address of a database.")
 def check(file, **options):
     """Check whether FILE can be analysed, and say what to mend.
 

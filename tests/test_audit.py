@@ -283,3 +283,13 @@ def test_check_puts_an_unreadable_file_into_words(tmp_path):
     found = check(tmp_path / "sales.csv")
     assert found.exit_code == 2
     assert "No column could be found for customer_id and date" in found.text
+
+
+def test_every_cell_that_cannot_be_read_is_named_though_a_row_has_one_reason(tmp_path):
+    file = tmp_path / "log.csv"
+    file.write_text("customer_id,date,amount\na,2024-01-03,5\nb,2024-02-30,abc\na,2024-02-01,7\n")
+    found = audit(file)
+    assert found.set_aside.count().to_pyarrow().as_py() == 1
+    assert found.faults[["row", "column", "value"]].values.tolist() == [[2, "amount", "abc"], [2, "date", "2024-02-30"]]
+    assert "row 2, column 'amount': 'abc'" in str(found)
+    assert "row 2, column 'date': '2024-02-30' is no day of the calendar" in check(file).text

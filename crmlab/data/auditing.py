@@ -12,7 +12,9 @@ import pandas as pd
 
 from crmlab.data.errors import DataError
 from crmlab.data.findings import COLUMNS, UNFIT, clip, facts_of, judge, kept_findings, set_aside_findings
-from crmlab.data.read import prepare
+from crmlab.data.read import cell_faults, in_words, prepare
+
+SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +35,9 @@ class Audit:
     findings : pandas.DataFrame
         One row a finding: check, severity ("set aside", "warning", "note"), rows, share of all rows, their amount,
         first_rows, example and meaning.
+    faults : pandas.DataFrame
+        The cells that do not parse, at most 1,000: `row`, `column`, `value`, `problem`. A row may have several, but
+        it is set aside for one reason.
     facts : dict
         Of the kept rows: rows, customers, repeat customers (on more than one day), first and last date, total amount,
         whether the dates have times, and `columns`, the source's own name of each canonical column.
@@ -45,6 +50,7 @@ class Audit:
     kept: ibis.Table
     set_aside: ibis.Table
     findings: pd.DataFrame
+    faults: pd.DataFrame
     facts: dict
     fit: str
 
@@ -63,6 +69,11 @@ class Audit:
                 if f.example:
                     lines.append(f"      {clip(f.example, 92)}")
                 lines += textwrap.wrap(f.meaning, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            if severity == "set aside" and len(self.faults):
+                lines += ["", "Cells that cannot be read"]
+                lines += [f"  {clip(line, 96)}" for line in in_words(self.faults.head(SHOWN_FAULTS))]
+                if (more := len(self.faults) - SHOWN_FAULTS) > 0:
+                    lines.append(f"  … and {more:,} more, in the audit's .faults")
         return "\n".join(lines)
 
     def _repr_html_(self):
@@ -154,7 +165,7 @@ def audit(source, as_of=None, *, table=None, encoding=None, date_format=None, de
     findings["share"] = findings["rows"] / max(rows, 1)
     fit = "fit with warnings" if findings["severity"].isin(["warning", "set aside"]).any() else "fit"
     fit = "unfit" if findings["check"].isin(UNFIT).any() else fit
-    return Audit(prepared.source, rows, kept, aside, findings, facts, fit)
+    return Audit(prepared.source, rows, kept, aside, findings, cell_faults(prepared), facts, fit)
 
 
 def check(path, notebooks=None, as_of=None, **options):
@@ -186,7 +197,8 @@ def check(path, notebooks=None, as_of=None, **options):
         lines.append("Notebooks, by the columns they need:")
     for name, wanted in needs.items():
         missing = ", ".join(column for column in wanted if column not in found.facts["columns"])
-        lines.append(f"  {name}: {f'missing: {missing}' if missing else 'can feed'}")
+        fed = "can feed" if found.fit != "unfit" else "has the columns, but the log is unfit"
+        lines.append(f"  {name}: {f'missing: {missing}' if missing else fed}")
     code = {"fit": 0, "fit with warnings": 1, "unfit": 2}[found.fit]
     return Check("\n".join(lines).rstrip() + "\n", code)
 

@@ -306,8 +306,21 @@ def _timezone(zone: str, moment: ibis.dtype("timestamp('UTC')")) -> ibis.dtype("
     """Wall time of an instant in a zone."""
 
 
-def _raise_faults(prepared, counts):
-    """All the cells that do not parse, in the order of the file."""
+def cell_faults(prepared):
+    """Return the cells that do not parse, in the order of the source.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        A source read by `prepare`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `row` (null where the source has no order), `column`, `value`, `problem`; at most 1,000 of them.
+    """
+    import pandas as pd
+
     table = prepared.table.mutate(row=row_numbers(prepared))
     parts = []
     for canonical in prepared.parsed:
@@ -315,20 +328,41 @@ def _raise_faults(prepared, counts):
         parts.append(
             table.filter(value.notnull()).select("row", column=ibis.literal(prepared.own[canonical]), value=value)
         )
+    if not parts:
+        return pd.DataFrame(columns=["row", "column", "value", "problem"])
     faults = ibis.union(*parts) if len(parts) > 1 else parts[0]
     faults = faults.order_by("row", "column").limit(FAULTS).to_pandas()
     kinds = {own: canonical for canonical, own in prepared.own.items()}
     faults["problem"] = [
         _problem(value, kinds[column]) for value, column in zip(faults["value"], faults["column"], strict=True)
     ]
+    return faults
+
+
+def in_words(faults):
+    """Return a line for each cell that does not parse.
+
+    Parameters
+    ----------
+    faults : pandas.DataFrame
+        What `cell_faults` returned, or some of it.
+
+    Returns
+    -------
+    list of str
+        Row, column, value and problem.
+    """
+    return [
+        f"{'' if row is None or row != row else f'row {row}, '}column {column!r}: {value[:60]!r} {problem}"
+        for row, column, value, problem in faults.astype(object).itertuples(index=False)
+    ]
+
+
+def _raise_faults(prepared, counts):
+    faults = cell_faults(prepared)
     total = sum(counts.values())
     by_column = ", ".join(f"{n} in {prepared.own[c]!r}" for c, n in counts.items() if n)
-    lines = [
-        f"  row {row}, column {column!r}: {value[:60]!r} {problem}"
-        if prepared.ordered
-        else f"  column {column!r}: {value[:60]!r} {problem}"
-        for row, column, value, problem in faults.head(5).itertuples(index=False)
-    ]
+    lines = [f"  {line}" for line in in_words(faults.head(5))]
     more = f"\n  … and {total - 5} more (all in the error's .faults, up to {FAULTS})" if total > 5 else ""
     raise DataError(
         f"{prepared.source}: {total} cell{'s' * (total > 1)} cannot be read ({by_column}; rows counted from 1"
