@@ -245,6 +245,7 @@ def test_any_engine_is_audited_and_rows_without_an_order_have_no_number(engine):
     assert finding(found, "negative amount")["first_rows"] == []
     assert found.set_aside.row.count().to_pyarrow().as_py() == 0
     assert found.facts["repeat customers"] == 1
+    con.disconnect()
 
 
 def test_the_text_and_the_page_are_safe_to_show():

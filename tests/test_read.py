@@ -338,6 +338,7 @@ def test_text_in_another_engine_has_to_be_converted_there():
     con.raw_sql("CREATE TABLE sales (customer_id TEXT, date TEXT)")
     with pytest.raises(DataError, match="'date' has the type string; convert it in the database"):
         load(con.table("sales"))
+    con.disconnect()
 
 
 def test_the_engine_forgets_a_log_with_its_last_user(tmp_path):
