@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crmlab import clv
+from crmlab.clv.bg import _grid
 from crmlab.data import DataError
 
 MODELS = [clv.BGNBD(), clv.MBGNBD()]
@@ -54,11 +55,11 @@ def test_likelihood_and_p_alive_equal_the_papers_formula_in_60_digits(model, par
 def test_gradient_is_the_slope_of_the_likelihood(model, work):
     x, t, T = (np.array(v) for v in zip(*STATES, strict=True))
     work = np.array(work)
-    scores = model._value_and_scores(work, x, t, T)[1]
+    scores = model._value_and_scores(work, _grid(x, t, T))[1]
     for j in range(4):
         step = np.zeros(4)
         step[j] = 1e-6
-        up, down = (model._value_and_scores(work + s, x, t, T)[0] for s in (step, -step))
+        up, down = (model._value_and_scores(work + s, _grid(x, t, T))[0] for s in (step, -step))
         assert scores[j] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-5)
 
 
@@ -67,10 +68,10 @@ def test_no_heterogeneity_is_an_ordinary_point(model):
     x, t, T = (np.array(v) for v in zip(*STATES, strict=True))
     limit = np.array([-2.0, -np.inf, -1.0, -np.inf])
     near = np.array([-2.0, -18.0, -1.0, -18.0])
-    exact, scores = model._value_and_scores(limit, x, t, T)
+    exact, scores = model._value_and_scores(limit, _grid(x, t, T))
     assert np.isfinite(exact).all()
     assert np.isfinite(scores).all()
-    assert exact == pytest.approx(model._value_and_scores(near, x, t, T)[0], rel=1e-4)
+    assert exact == pytest.approx(model._value_and_scores(near, _grid(x, t, T))[0], rel=1e-4)
 
 
 def expected_by_mpmath(params, x, T, horizon, rate, extra):

@@ -120,7 +120,7 @@ class BGNBD:
         array([-0.59947382])
         """
         x, t_x, T = (np.atleast_1d(np.asarray(v, dtype=float)) for v in (x, t_x, T))
-        return self._value_and_scores(self.work(params), x.astype(int), t_x, T)[0]
+        return self._value_and_scores(self.work(params), _grid(x, t_x, T))[0]
 
     def p_alive(self, work, x, t_x, T):
         """Return the probability that each customer has not left by T.
@@ -147,40 +147,50 @@ class BGNBD:
         odds = odds + (1 + x * phi) * gap * _l(phi * gap)
         return odds if self._extra else np.where(x > 0, odds, -np.inf)
 
-    def _value_and_scores(self, work, x, t_x, T):
+    def _value_and_scores(self, work, grid):
         """Log-likelihood of each state and its derivatives by the working coordinates, shapes (n,) and (4, n)."""
-        m, phi, p, theta = shapes = _shapes(work)
+        m, phi, p, theta = _shapes(work)
         q = 1 - p
+        x_all, times, at_t, at_T = grid
+        # What depends on x alone, or on one time alone, is computed once for each value and looked up.
+        x = np.arange(int(x_all.max(initial=0)) + 1)
         n = x + self._extra
-        # Sums over 0 ≤ i < x are read from tables: there are few distinct x.
-        i = np.arange(int(n.max(initial=0)) + 1, dtype=float)
+        i = np.arange(len(x) + self._extra, dtype=float)
 
         def table(terms):
             return np.concatenate([[0.0], np.cumsum(terms)])
 
-        rising, rising_phi = table(np.log1p(i * phi)), table(i / (1 + i * phi))
-        stays = table(np.log(q + i * theta) - np.log1p(i * theta))
-        stays_p = table(-1 / (q + i * theta))
-        stays_theta = table(i / (q + i * theta) - i / (1 + i * theta))
+        rising, rising_phi = table(np.log1p(i * phi))[x], table(i / (1 + i * phi))[x]
+        stays = table(np.log(q + i * theta) - np.log1p(i * theta))[n]
+        stays_p = table(-1 / (q + i * theta))[n]
+        stays_theta = table(i / (q + i * theta) - i / (1 + i * theta))[n]
+        last = q + np.maximum(n - 1, 0) * theta
+        with np.errstate(divide="ignore"):
+            leaves = np.log(p) - np.log(last)
+        if not self._extra:
+            leaves[0] = -np.inf
+        steps, fixed = 1 + x * phi, rising + x * np.log(m) + stays
+        # The derivative of the odds by p has a term 1 / p; times p q, that of the logit, it stays finite as p → 0.
+        fixed_logit, gone_logit = p * q * stays_p, p * q / last + q
+        fixed_theta, gone_theta = theta * stays_theta, theta * np.maximum(n - 1, 0) / last
 
-        value, scores = np.empty(len(x)), np.empty((4, len(x)))
-        for start in range(0, len(x), BLOCK):
+        u = m * phi * times
+        clock, damped, curve = m * times * _l(u), m * times / (1 + u), phi * (m * times) ** 2 * _g(u)
+
+        value, scores = np.empty(len(x_all)), np.empty((4, len(x_all)))
+        for start in range(0, len(x_all), BLOCK):
             part = slice(start, start + BLOCK)
-            xb, tb, Tb, nb = x[part], t_x[part], T[part], n[part]
-            u, v = m * phi * Tb, m * phi * tb
-            alive = rising[xb] + xb * (np.log(m) - np.log1p(u)) - m * Tb * _l(u) + stays[nb]
-            odds = self._log_odds_gone(shapes, xb, tb, Tb)
-            gone = expit(odds)
-            value[part] = alive + np.logaddexp(0, odds)
-            lag = Tb / (1 + u) - tb / (1 + v)
-            curve_T, curve_t = (m * Tb) ** 2 * _g(u), (m * tb) ** 2 * _g(v)
-            last = q + np.maximum(nb - 1, 0) * theta
-            by_m = xb / m - (1 + xb * phi) * (Tb / (1 + u) - gone * lag)
-            by_phi = rising_phi[xb] - xb * m * (Tb / (1 + u) - gone * lag) + curve_T - gone * (curve_T - curve_t)
-            # gone / p is finite as p → 0, but not as it is written: hence the factor p q taken in.
-            by_logit = p * q * (stays_p[nb] + gone / last) + gone * q
-            by_theta = stays_theta[nb] - gone * np.maximum(nb - 1, 0) / last
-            scores[:, part] = by_m * m, by_phi * phi, by_logit, by_theta * theta
+            xb, tb, Tb = x_all[part], at_t[part], at_T[part]
+            c, clock_T, damped_T, curve_T = steps[xb], clock[Tb], damped[Tb], curve[Tb]
+            odds = leaves[xb] + c * (clock_T - clock[tb])
+            small = np.exp(-np.abs(odds))
+            gone = np.where(odds > 0, 1.0, small) / (1 + small)
+            value[part] = fixed[xb] - c * clock_T + np.maximum(odds, 0) + np.log1p(small)
+            lag = damped_T - gone * (damped_T - damped[tb])
+            scores[0, part] = xb - c * lag
+            scores[1, part] = phi * (rising_phi[xb] - xb * lag) + curve_T - gone * (curve_T - curve[tb])
+            scores[2, part] = fixed_logit[xb] + gone * gone_logit[xb]
+            scores[3, part] = fixed_theta[xb] - gone * gone_theta[xb]
         return value, scores
 
     def fit(self, data, unit=None):
@@ -204,12 +214,13 @@ class BGNBD:
             A summary that cannot be used, with every reason.
         """
         s = states(data)
-        x, t_x, T = s["frequency"].to_numpy(np.int64), s["recency"].to_numpy(), s["T"].to_numpy()
+        x, T = s["frequency"].to_numpy(), s["T"].to_numpy()
+        grid = _grid(x, s["recency"].to_numpy(), T)
         weight = s["weight"].to_numpy(dtype=float)
         share = weight / weight.sum()
 
         def loglike(work):
-            value, scores = self._value_and_scores(work, x, t_x, T)
+            value, scores = self._value_and_scores(work, grid)
             return share @ value, scores @ share
 
         start = [np.log((share @ x) / (share @ T)) + 0.5, 0.5, -1.0, -1.0]
@@ -344,6 +355,12 @@ class MBGNBD(BGNBD):
 
     title = "MBG/NBD"
     _extra = 1
+
+
+def _grid(x, t_x, T):
+    """Frequencies, the distinct times, and where in them the recency and the T of each state are."""
+    times, index = np.unique(np.concatenate([t_x, T]), return_inverse=True)
+    return np.asarray(x, dtype=np.int64), times, index[: len(x)], index[len(x) :]
 
 
 def _shapes(work):
