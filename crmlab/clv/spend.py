@@ -28,7 +28,7 @@ class GammaGamma:
         E[M \mid \bar z, x] = \frac{p\,(v + x \bar z)}{px + q - 1},
 
     Fader, Hardie and Lee (2005), Journal of Marketing Research 42(4), 415-430, and Fader and Hardie (2013), The
-    Gamma-Gamma Model of Monetary Value, equations 1a and 5. The expectation exists for everybody only when
+    Gamma-Gamma Model of Monetary Value (note 025). The expectation exists for everybody only when
     :math:`q > 1`.
 
     Examples
