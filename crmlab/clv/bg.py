@@ -49,8 +49,8 @@ class BGNBD:
         \qquad
         P(\text{alive}) = \Big[1 + \delta_{x>0} \frac{a}{b+x-1} \Big(\frac{\alpha+T}{\alpha+t_x}\Big)^{r+x}\Big]^{-1},
 
-    Fader, Hardie and Lee (2005), Marketing Science 24(2), 275-284, equation 6, with the probability of being alive taken
-    out as a factor. One-time buyers are alive for sure, because nobody leaves before a repeat purchase.
+    Fader, Hardie and Lee (2005), Marketing Science 24(2), 275-284, equation 6, with the probability of being alive as a
+    factor. One-time buyers are alive for sure, because nobody leaves before a repeat purchase.
 
     Examples
     --------
@@ -342,8 +342,8 @@ class MBGNBD(BGNBD):
         \qquad
         P(\text{alive}) = \Big[1 + \frac{a}{b+x} \Big(\frac{\alpha+T}{\alpha+t_x}\Big)^{r+x}\Big]^{-1},
 
-    Batislam, Denizel and Filiztekin (2007), International Journal of Research in Marketing 24(3), 201-209. A one-time
-    buyer is not alive for sure, as under BG/NBD, which is why this model is the default.
+    Batislam, Denizel and Filiztekin (2007), International Journal of Research in Marketing 24(3), 201-209. Unlike
+    under BG/NBD a one-time buyer may be gone, which is why this model is the default.
 
     Examples
     --------
