@@ -142,9 +142,12 @@ class BGNBD:
     def _log_odds_gone(self, shapes, x, t_x, T):
         m, phi, p, theta = shapes
         gap = (T - t_x) * m / (1 + m * phi * t_x)
+        return self._log_odds_left(p, theta, x) + (1 + x * phi) * gap * _l(phi * gap)
+
+    def _log_odds_left(self, p, theta, x):
+        """Log odds of having left with the last purchase, before the silence since then is counted."""
         with np.errstate(divide="ignore"):
             odds = np.log(p) - np.log((1 - p) + np.maximum(x + self._extra - 1, 0) * theta)
-        odds = odds + (1 + x * phi) * gap * _l(phi * gap)
         return odds if self._extra else np.where(x > 0, odds, -np.inf)
 
     def _value_and_scores(self, work, grid):
@@ -165,10 +168,7 @@ class BGNBD:
         stays_p = table(-1 / (q + i * theta))[n]
         stays_theta = table(i / (q + i * theta) - i / (1 + i * theta))[n]
         last = q + np.maximum(n - 1, 0) * theta
-        with np.errstate(divide="ignore"):
-            leaves = np.log(p) - np.log(last)
-        if not self._extra:
-            leaves[0] = -np.inf
+        left = self._log_odds_left(p, theta, x)
         steps, fixed = 1 + x * phi, rising + x * np.log(m) + stays
         # The derivative of the odds by p has a term 1 / p; times p q, that of the logit, it stays finite as p → 0.
         fixed_logit, gone_logit = p * q * stays_p, p * q / last + q
@@ -182,7 +182,7 @@ class BGNBD:
             part = slice(start, start + BLOCK)
             xb, tb, Tb = x_all[part], at_t[part], at_T[part]
             c, clock_T, damped_T, curve_T = steps[xb], clock[Tb], damped[Tb], curve[Tb]
-            odds = leaves[xb] + c * (clock_T - clock[tb])
+            odds = left[xb] + c * (clock_T - clock[tb])
             small = np.exp(-np.abs(odds))
             gone = np.where(odds > 0, 1.0, small) / (1 + small)
             value[part] = fixed[xb] - c * clock_T + np.maximum(odds, 0) + np.log1p(small)

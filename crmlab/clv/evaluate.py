@@ -38,10 +38,10 @@ def compare(results, holdout):
     0.7648
     """
     frame = _with_holdout(holdout)
-    actual, horizon = frame["frequency_holdout"].to_numpy(), float(frame["T_holdout"].iloc[0])
+    actual = frame["frequency_holdout"].to_numpy()
     rows = {}
     for result in results:
-        expected = result.predict(frame, horizon=horizon)["expected_purchases"].to_numpy()
+        expected = _expected(result, frame).to_numpy()
         rows[result.model.title] = {
             "llf": result.llf,
             "aic": result.aic,
@@ -49,8 +49,8 @@ def compare(results, holdout):
             **_scores(expected, actual),
         }
     rows["own rate"] = _scores(_own_rate(frame).to_numpy(), actual)
-    same = np.full(len(frame), frame["frequency"].sum() / frame["T"].sum() * horizon)
-    rows["nobody differs"] = _scores(same, actual)
+    same = frame["T_holdout"] * frame["frequency"].sum() / frame["T"].sum()
+    rows["nobody differs"] = _scores(same.to_numpy(), actual)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
@@ -80,15 +80,20 @@ def by_frequency(result, holdout, last=7):
     [0.225, 0.523, 1.044, 1.52, 2.164, 2.654, 3.504, 6.157]
     """
     frame = _with_holdout(holdout)
-    expected = result.predict(frame, horizon=float(frame["T_holdout"].iloc[0]))["expected_purchases"]
     group = frame["frequency"].clip(upper=last)
     actual = frame.groupby(group)["frequency_holdout"].agg(customers="size", actual="mean", sd="std")
     half = 1.96 * actual["sd"] / np.sqrt(actual["customers"])
     table = actual[["customers", "actual"]].assign(lower=actual["actual"] - half, upper=actual["actual"] + half)
-    table["expected"] = expected.reset_index(drop=True).groupby(group).mean()
+    table["expected"] = _expected(result, frame).reset_index(drop=True).groupby(group).mean()
     table["own_rate"] = _own_rate(frame).groupby(group).mean()
     table.index = [f"{x}+" if x == last else str(x) for x in table.index]
     return table.rename_axis("frequency")
+
+
+def _expected(result, frame):
+    """Purchases that the model expects in the hold-out; undiscounted, because they are set beside real ones."""
+    horizon = float(frame["T_holdout"].iloc[0])
+    return result.predict(frame, horizon=horizon, annual_discount=0.0)["expected_purchases"]
 
 
 def _own_rate(frame):

@@ -15,7 +15,6 @@ CEILING = 16.0
 FLAT = -4.0
 """A coordinate below -4 (a dispersion below 0.02) is tried at its limit: the data may not call for heterogeneity."""
 
-
 STEEP = 7.0
 """A coordinate above 7 (a dispersion above a thousand) is tried at the ceiling, where the likelihood is flat."""
 
@@ -54,7 +53,7 @@ def maximise(loglike, start, limits=()):
     for group in limits:
         # At the ceiling the dispersion is polarisation: customers who leave at once and customers who never do.
         edge, group = (-np.inf, group) if y[group[0]] < FLAT else (CEILING, group[-1:])
-        if edge > 0 and y[group[0]] < STEEP:
+        if set(group) <= set(boundary) or (edge > 0 and y[group[0]] < STEEP):
             continue
         limit, fixed = y.copy(), sorted({*boundary, *group})
         limit[list(group)] = edge
@@ -63,20 +62,20 @@ def maximise(loglike, start, limits=()):
             y, value, boundary = at_limit, limit_value, fixed
     free = [i for i in range(len(y)) if i not in boundary]
     hessian = np.zeros((len(y), len(y)))
+    value, gradient = loglike(y)
     for _ in range(10):
-        gradient = loglike(y)[1][free]
         inner = _hessian(loglike, y, free)
         hessian[np.ix_(free, free)] = inner
-        if np.abs(gradient).max() < 1e-11:
+        if np.abs(gradient[free]).max() < 1e-11:
             break
-        step = np.linalg.lstsq(-inner, gradient, rcond=None)[0]
+        step = np.linalg.lstsq(-inner, gradient[free], rcond=None)[0]
         moved = y.copy()
         moved[free] += np.clip(step, -1, 1)
-        new_value = loglike(moved)[0]
+        new_value, new_gradient = loglike(moved)
         if not new_value >= value - 1e-13 * abs(value):
             break
-        y, value = moved, new_value
-    return y, value, hessian, float(np.abs(loglike(y)[1][free]).max()), boundary
+        y, value, gradient = moved, new_value, new_gradient
+    return y, value, hessian, float(np.abs(gradient[free]).max()), boundary
 
 
 def _search(loglike, y, fixed):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from crmlab.clv.summary import DAYS
+from crmlab.clv.summary import DAYS, require
 from crmlab.data.errors import DataError
 
 
@@ -202,9 +202,8 @@ def _draw(rng, result, draws):
 
 
 def _states_of(result, data):
+    require(data, ("frequency", "recency", "T"))
     frame = data if isinstance(data, pd.DataFrame) else data.to_pandas()
-    if missing := [k for k in ("frequency", "recency", "T") if k not in frame]:
-        raise DataError(f"The summary lacks {', '.join(missing)}; crmlab.clv.summarize(log) makes it.")
     if "unit" in frame and result.unit and not (frame["unit"] == result.unit).all():
         raise DataError(
             f"The model was fitted in units of {result.unit!r}, these customers are in {frame['unit'].unique()}."

@@ -135,8 +135,9 @@ def middle(log):
     >>> middle("cdnow_sample")
     '1997-09-30'
     """
-    ends = _as_log(log).date.cast("date")
-    first, last = (pd.Timestamp(end) for end in (ends.min().execute(), ends.max().execute()))
+    days = _as_log(log).select(day=_.date.cast("date"))
+    ends = days.aggregate(first=_.day.min(), last=_.day.max()).to_pyarrow()
+    first, last = (pd.Timestamp(column[0].as_py()) for column in ends.columns)
     if pd.isna(first):
         raise DataError("The log has no dates.")
     return str((first + (last - first) // 2).date())
@@ -181,8 +182,7 @@ def states(data, extra=()):
     1016
     """
     keys = ["frequency", "recency", "T", *extra]
-    if missing := [k for k in keys if k not in data.columns]:
-        raise DataError(f"The summary lacks {', '.join(missing)}; crmlab.clv.summarize(log) makes it.")
+    require(data, keys)
     keys += ["unit"] if "unit" in data.columns else []
     weight = ["weight"] if "weight" in data.columns else []
     table = data if isinstance(data, ibis.Table) else ibis.memtable(data[keys + weight].reset_index(drop=True))
@@ -214,6 +214,29 @@ def unit_of(data):
         return None
     first = data.select("unit").limit(1).to_pandas() if isinstance(data, ibis.Table) else data
     return first["unit"].iloc[0] if len(first) else None
+
+
+def require(data, columns):
+    """Refuse a summary without the columns that a computation needs.
+
+    Parameters
+    ----------
+    data : ibis.Table or pandas.DataFrame
+        A summary or its states.
+    columns : sequence of str
+        What it must have.
+
+    Raises
+    ------
+    DataError
+        With the missing ones.
+
+    Examples
+    --------
+    >>> require(summarize("cdnow_sample"), ["frequency", "T"])
+    """
+    if missing := [column for column in columns if column not in data.columns]:
+        raise DataError(f"The summary lacks {', '.join(missing)}; crmlab.clv.summarize(log) makes it.")
 
 
 def _validate(s):

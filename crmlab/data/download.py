@@ -34,7 +34,8 @@ def resume(url, output_file, pooch, part):
     with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
         if answer.status_code == 416:  # the part is already whole, or not a part of this file
             part.unlink()
-            return resume(url, output_file, pooch, part)
+            resume(url, output_file, pooch, part)
+            return
         answer.raise_for_status()
         done = done if answer.status_code == 206 else 0
         left = answer.headers.get("Content-Length")
@@ -53,7 +54,6 @@ def resume(url, output_file, pooch, part):
     else:
         shutil.copyfile(part, output_file)
     part.unlink()
-    return None
 
 
 def _whole(write, target):

@@ -9,7 +9,6 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 
 FACTS = ("title", "reality", "kind", "rows", "customers", "first", "last", "serves", "origin", "licence", "citation",
@@ -233,18 +232,18 @@ def open_dataset(name):
     import duckdb
     import pyarrow as pa
 
+    from crmlab.data.textfile import keep, quoted
+
     entry = _entry(name)
     fetch(name)
     files = _files(name)
-    connection, table_name = connect(), f"crmlab_{name}"
     # Text is parsed once and kept in the engine; Parquet stays where it is.
     kind = "VIEW" if files[0].name.endswith(".parquet") else "TABLE"
     try:
         with tempfile.TemporaryDirectory() as scratch:
             readable = [_member(files[0], entry["member"], scratch)] if "member" in entry else files
-            paths = {f"path{i if i > 1 else ''}": str(f).replace("'", "''") for i, f in enumerate(readable, 1)}
-            connection.raw_sql(f"CREATE OR REPLACE TEMP {kind} {table_name} AS {entry['query'].format(**paths)}")
-        table = connection.table(table_name)
+            paths = {f"path{i if i > 1 else ''}": quoted(file) for i, file in enumerate(readable, 1)}
+            table = keep(entry["query"].format(**paths), kind)
         found = _fingerprint(table, entry["fingerprint"])
     except (duckdb.Error, pa.ArrowException, zipfile.BadZipFile, KeyError) as error:
         raise DataError(
