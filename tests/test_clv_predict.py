@@ -110,22 +110,6 @@ def test_customers_in_another_unit_of_time_are_refused(fits, cdnow_summary):
         fits[0].predict(cdnow_summary.assign(unit="D"))
 
 
-def test_scores_on_a_holdout_and_its_absence(fits, cdnow_summary):
-    table = clv.compare([fits[0]], cdnow_summary)
-    assert table.loc["own rate", "predicted"] == pytest.approx(2930.1, abs=0.05)
-    assert table.loc["own rate", "mae"] == pytest.approx(1.024, abs=0.0005)
-    assert table["actual"].eq(1882).all()
-    with pytest.raises(DataError, match="no hold-out"):
-        clv.compare([fits[0]], cdnow_summary.drop(columns="frequency_holdout"))
-
-
-def test_groups_by_frequency_hold_everybody(fits, cdnow_summary):
-    table = clv.by_frequency(fits[0], cdnow_summary)
-    assert table["customers"].to_list() == [1411, 439, 214, 100, 62, 38, 29, 64]
-    assert (table["customers"] * table["actual"]).sum() == pytest.approx(1882)
-    assert table["actual"].round(3).to_list() == [0.237, 0.697, 1.393, 1.560, 2.532, 2.947, 3.862, 6.359]
-
-
 @pytest.mark.parametrize("seed", [0, 3])
 def test_futures_can_be_drawn_from_a_fit_at_a_boundary(seed):
     rng = np.random.default_rng(seed)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
+from crmlab.clv.covariates import Design
+
 CEILING = 16.0
 """Working coordinates stay within ±16 while searching (a factor of ten million), so nothing overflows."""
 
@@ -19,7 +21,7 @@ STEEP = 7.0
 """A coordinate above 7 (a dispersion above a thousand) is tried at the ceiling, where the likelihood is flat."""
 
 
-def maximise(loglike, start, limits=()):
+def maximise(loglike, start, limits=(), pilot=None, bound=CEILING):
     r"""Maximise a log-likelihood in unconstrained coordinates; the limits of no dispersion are points like any other.
 
     Working coordinates :math:`y` are logs of positive quantities (or logits of shares). A dispersion
@@ -34,6 +36,10 @@ def maximise(loglike, start, limits=()):
         Where to begin.
     limits : sequence of tuple of int
         Groups of coordinates that may end at ``-inf`` together.
+    pilot : callable, optional
+        The same for a sample of the observations, where the search may begin.
+    bound : float or array_like, shape (k,)
+        How far from zero each coordinate may go.
 
     Returns
     -------
@@ -48,37 +54,79 @@ def maximise(loglike, start, limits=()):
     boundary : list of int
         Coordinates at their limit.
     """
-    y, value = _search(loglike, np.asarray(start, dtype=float), [])
+    start = np.asarray(start, dtype=float)
+    bound = np.broadcast_to(np.asarray(bound, dtype=float), start.shape)
+    if pilot:
+        found, _, curvature, _, edge = maximise(pilot, start, limits, bound=bound)
+        if not edge and np.all(np.linalg.eigvalsh(curvature) < 0):
+            near = _approach(loglike, found, curvature)
+            if near is not None:
+                return *near, []
+        start = np.where(np.isfinite(found), found, start)
+    y, value = _search(loglike, start, [], bound)
     boundary = []
     for group in limits:
         # At the ceiling the dispersion is polarisation: customers who leave at once and customers who never do.
-        edge, group = (-np.inf, group) if y[group[0]] < FLAT else (CEILING, group[-1:])
+        edge, group = (-np.inf, group) if y[group[0]] < FLAT else (bound[group[-1]], group[-1:])
         if set(group) <= set(boundary) or (edge > 0 and y[group[0]] < STEEP):
             continue
         limit, fixed = y.copy(), sorted({*boundary, *group})
         limit[list(group)] = edge
-        at_limit, limit_value = _search(loglike, limit, fixed)
+        at_limit, limit_value = _search(loglike, limit, fixed, bound)
         if limit_value >= value - 1e-11:
             y, value, boundary = at_limit, limit_value, fixed
+    boundary = sorted({*boundary, *np.flatnonzero(np.abs(y) > bound - 1e-3)})
+    y, value, hessian, gradient = _polish(loglike, y, boundary)
+    return y, value, hessian, gradient, boundary
+
+
+def _approach(loglike, y, curvature):
+    """From the maximum of a sample to that of all, with the sample's curvature first: few looks at all the data."""
+    value, gradient = loglike(y)
+    for _ in range(8):
+        if np.abs(gradient).max() < 1e-6:
+            break
+        y = y + np.clip(np.linalg.solve(-curvature, gradient), -1, 1)
+        value, gradient = loglike(y)
+    # Differences to one side are off by 1e-5 of the curvature, which no standard error shows.
+    h, near = 1e-5, y
+    hessian = np.column_stack([(loglike(y + h * e)[1] - gradient) / h for e in np.eye(len(y))])
+    hessian = (hessian + hessian.T) / 2
+    for _ in range(3):
+        if not np.abs(gradient).max() > 1e-10:
+            break
+        y = y + np.linalg.solve(-hessian, gradient)
+        value, gradient = loglike(y)
+    found = np.abs(gradient).max() < 1e-9 and np.abs(y - near).max() < 1e-3
+    return (y, value, hessian, float(np.abs(gradient).max())) if found else None
+
+
+def _polish(loglike, y, boundary):
+    """Newton steps to the maximum, with the curvature from differences of the gradient."""
     free = [i for i in range(len(y)) if i not in boundary]
     hessian = np.zeros((len(y), len(y)))
     value, gradient = loglike(y)
     for _ in range(10):
-        inner = _hessian(loglike, y, free)
+        begun, inner = y, _hessian(loglike, y, free)
         hessian[np.ix_(free, free)] = inner
-        if np.abs(gradient[free]).max() < 1e-11:
+        for _ in range(4):
+            if np.abs(gradient[free]).max() < 1e-11:
+                break
+            moved = y.copy()
+            moved[free] += np.clip(np.linalg.lstsq(-inner, gradient[free], rcond=None)[0], -1, 1)
+            new_value, new_gradient = loglike(moved)
+            # Near the maximum rounding hides a rise of the value, but the gradient still falls.
+            flatter = np.abs(new_gradient[free]).max() < np.abs(gradient[free]).max()
+            if not (flatter or new_value >= value - 1e-13 * abs(value)):
+                break
+            y, value, gradient = moved, new_value, new_gradient
+        # The curvature is that of the last point but for steps too small to change it.
+        if np.abs(y[free] - begun[free]).max(initial=0) < 1e-5:
             break
-        step = np.linalg.lstsq(-inner, gradient[free], rcond=None)[0]
-        moved = y.copy()
-        moved[free] += np.clip(step, -1, 1)
-        new_value, new_gradient = loglike(moved)
-        if not new_value >= value - 1e-13 * abs(value):
-            break
-        y, value, gradient = moved, new_value, new_gradient
-    return y, value, hessian, float(np.abs(gradient[free]).max()), boundary
+    return y, value, hessian, float(np.abs(gradient[free]).max(initial=0))
 
 
-def _search(loglike, y, fixed):
+def _search(loglike, y, fixed, bound):
     free = [i for i in range(len(y)) if i not in fixed]
 
     def objective(part):
@@ -89,10 +137,10 @@ def _search(loglike, y, fixed):
 
     found = optimize.minimize(
         objective,
-        np.clip(y[free], -CEILING, CEILING),
+        np.clip(y, -bound, bound)[free],
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-CEILING, CEILING)] * len(free),
+        bounds=list(zip(-bound[free], bound[free], strict=True)),
         options={"maxiter": 500, "ftol": 1e-15, "gtol": 1e-9},
     )
     y = y.copy()
@@ -133,6 +181,10 @@ class Result:
         Parameters at the edge of their range, empty when all are inside; their standard errors do not exist.
     unit : str or None
         Unit of time of the data (D, W, M, Y).
+    design : crmlab.clv.covariates.Design or None
+        Covariates of the fit.
+    cov_type : str
+        Where the covariance comes from: nonrobust (inverse information) or robust (sandwich).
     work, work_cov : numpy.ndarray
         Estimates in working coordinates (logs and logits) and their covariance: the source of intervals and draws.
     """
@@ -146,19 +198,26 @@ class Result:
     unit: str | None
     work: np.ndarray = dataclasses.field(repr=False)
     work_cov: np.ndarray = dataclasses.field(repr=False)
+    design: Design | None = None
+    cov_type: str = "nonrobust"
 
     @functools.cached_property
     def _jacobian(self):
-        """Derivatives of the logs of the parameters by the working coordinates."""
-        y, h = self.work, 1e-6
-        columns = []
-        for j in range(len(y)):
-            up, down = y.copy(), y.copy()
+        """Derivatives of the logs of the model's own parameters, and of coefficients, by the working coordinates."""
+        own, h = len(self.model.names), 1e-6
+        jacobian = np.eye(len(self.work))
+        for j in range(own):
+            up, down = self.work[:own].copy(), self.work[:own].copy()
             up[j] += h
             down[j] -= h
             with np.errstate(invalid="ignore", divide="ignore"):
-                columns.append((np.log(self.model.params(up)) - np.log(self.model.params(down))) / (2 * h))
-        return np.column_stack(columns)
+                jacobian[:own, j] = (np.log(self.model.params(up)) - np.log(self.model.params(down))) / (2 * h)
+        return jacobian
+
+    @functools.cached_property
+    def _positive(self):
+        """Which parameters are positive by their nature; coefficients of covariates are not."""
+        return np.arange(len(self.params)) < len(self.model.names)
 
     def _log_cov(self):
         cov = self._jacobian @ self.work_cov @ self._jacobian.T
@@ -167,8 +226,8 @@ class Result:
         return cov
 
     def cov_params(self):
-        """Return the covariance matrix of the parameters (inverse observed information, delta method)."""
-        p = np.where(np.isfinite(self.params), self.params, np.nan)
+        """Return the covariance matrix of the parameters (delta method)."""
+        p = np.where(self._positive, np.where(np.isfinite(self.params), self.params, np.nan), 1.0)
         return pd.DataFrame(self._log_cov() * np.outer(p, p), self.params.index, self.params.index)
 
     @property
@@ -177,7 +236,7 @@ class Result:
         return pd.Series(np.sqrt(np.diag(self.cov_params())), self.params.index)
 
     def conf_int(self, alpha=0.05):
-        """Return confidence limits, computed on the log scale so that they stay positive.
+        """Return confidence limits, for positive parameters computed on the log scale so that they stay positive.
 
         Parameters
         ----------
@@ -190,9 +249,11 @@ class Result:
             Columns `lower` and `upper`, one row a parameter.
         """
         half = stats.norm.ppf(1 - alpha / 2) * np.sqrt(np.diag(self._log_cov()))
-        return pd.DataFrame(
-            {"lower": self.params * np.exp(-half), "upper": self.params * np.exp(half)}, self.params.index
-        )
+        limits = {
+            name: np.where(self._positive, self.params * np.exp(side * half), self.params + side * half)
+            for name, side in (("lower", -1), ("upper", 1))
+        }
+        return pd.DataFrame(limits, self.params.index)
 
     @property
     def aic(self):
@@ -220,6 +281,7 @@ class Result:
             ["Customers:", f"{self.nobs:,}", "AIC:", f"{self.aic:.2f}"],
             ["Unit of time:", self.unit or "not stated", "BIC:", f"{self.bic:.2f}"],
             ["Converged:", "yes" if self.converged else "NO", "At a boundary:", ", ".join(self.boundary) or "none"],
+            ["Covariance:", self.cov_type, "", ""],
         ]
         table = pd.concat([self.params, self.bse, self.conf_int()], axis=1)
         body = [[f"{v:.4f}" for v in row] for row in table.to_numpy()]
@@ -233,6 +295,10 @@ class Result:
     def predict(self, data, **options):
         """Return predictions for the customers of a summary; see the model's `predict`."""
         return self.model.predict(self, data, **options)
+
+    def pmf(self, data, **options):
+        """Return the probabilities of numbers of purchases of the customers of a summary; see the model's `pmf`."""
+        return self.model.pmf(self, data, **options)
 
     def simulate(self, data, **options):
         """Return simulated futures of the customers of a summary; see the model's `simulate`."""
@@ -252,12 +318,15 @@ class Result:
             "crmlab": __version__,
             "format": 1,
             "model": type(self.model).__name__,
+            "options": dataclasses.asdict(self.model),
             "params": {k: _number(v) for k, v in self.params.items()},
             "llf": self.llf,
             "nobs": self.nobs,
             "converged": self.converged,
             "boundary": list(self.boundary),
             "unit": self.unit,
+            "design": dataclasses.asdict(self.design) if self.design else None,
+            "cov_type": self.cov_type,
             "work": [_number(v) for v in self.work],
             "work_cov": self.work_cov.tolist(),
         }
@@ -287,13 +356,15 @@ class Result:
         facts = json.loads(text)
         if facts.get("format") != 1:
             raise ValueError(f"This is not a result of format 1 (found {facts.get('format')!r}).")
+        design = facts["design"]
         return cls(
-            model=getattr(clv, facts["model"])(),
+            model=getattr(clv, facts["model"])(**facts["options"]),
             params=pd.Series({k: float(v) for k, v in facts["params"].items()}),
             work=np.array([float(v) for v in facts["work"]]),
             work_cov=np.array(facts["work_cov"]),
             boundary=tuple(facts["boundary"]),
-            **{k: facts[k] for k in ("llf", "nobs", "converged", "unit")},
+            design=Design.of(design) if design else None,
+            **{k: facts[k] for k in ("llf", "nobs", "converged", "unit", "cov_type")},
         )
 
 
@@ -302,7 +373,9 @@ def _number(value):
     return float(value) if np.isfinite(value) else str(float(value))
 
 
-def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
+def result(
+    model, loglike, start, weight, unit, limits=(), constant=0.0, *, pilot=None, bound=CEILING, design=None, scores=None
+):
     """Fit a model and wrap up: covariance, parameters, warnings about anything but a clean interior maximum.
 
     Parameters
@@ -321,6 +394,14 @@ def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
         Groups of working coordinates that may end at their limit.
     constant : float
         Part of the summed log-likelihood that does not depend on the parameters.
+    pilot : callable, optional
+        The log-likelihood of a sample, where the search may begin.
+    bound : float or array_like
+        How far from zero each working coordinate may go.
+    design : Design, optional
+        Covariates of the fit, whose coefficients are working coordinates after those of the model.
+    scores : callable, optional
+        Log-likelihood of each row of the data; if given, the covariance is the robust one.
 
     Returns
     -------
@@ -328,14 +409,18 @@ def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
         The fit; a `RuntimeWarning` says when it did not converge.
     """
     n = float(np.sum(weight))
-    work, value, hessian, gradient, boundary = maximise(loglike, start, limits)
+    work, value, hessian, gradient, boundary = maximise(loglike, start, limits, pilot, bound)
     free = [i for i in range(len(work)) if i not in boundary]
     information = -hessian[np.ix_(free, free)] * n
     concave = bool(np.all(np.linalg.eigvalsh(information) > 0))
     cov = np.zeros_like(hessian)
     cov[np.ix_(free, free)] = np.linalg.inv(information) if concave else np.nan
+    if scores and concave:
+        slopes = _slopes(scores, work, free)
+        cov[np.ix_(free, free)] = cov[np.ix_(free, free)] @ ((slopes * weight) @ slopes.T) @ cov[np.ix_(free, free)]
     converged = gradient < 1e-8 and concave
-    params = pd.Series(model.params(work), model.names)
+    own, terms = len(model.names), design.names() if design else []
+    params = pd.Series([*model.params(work[:own]), *work[own:]], [*model.names, *terms], dtype=float)
     if not converged:
         warnings.warn(
             f"{model.title} did not converge (largest mean gradient {gradient:.1e}, likelihood "
@@ -353,4 +438,70 @@ def result(model, loglike, start, weight, unit, limits=(), constant=0.0):
         unit=unit,
         work=work,
         work_cov=cov,
+        design=design if terms else None,
+        cov_type="robust" if scores else "nonrobust",
     )
+
+
+def _slopes(each, work, free):
+    """Scores of each row by central differences, shape (len(free), n)."""
+    h, slopes = 1e-5, []
+    for j in free:
+        up, down = work.copy(), work.copy()
+        up[j] += h
+        down[j] -= h
+        slopes.append((each(up) - each(down)) / (2 * h))
+    return np.stack(slopes)
+
+
+def lr_test(restricted, full, at_edge=0):
+    r"""Return the likelihood-ratio test of a model against one that it is a special case of.
+
+    The statistic is :math:`2(\ell_1 - \ell_0)`. A restriction inside the parameter space counts one degree of freedom.
+    One that puts a parameter at the edge of its range (a dispersion of zero, say) counts half the time only, because
+    the estimate would lie at the edge in half of all samples: the reference is then a mixture of chi-squares with
+    binomial weights (chi-bar-square; Self and Liang 1987, JASA 82, 605-610, for restrictions that do not disturb one
+    another).
+
+    Parameters
+    ----------
+    restricted, full : Result
+        Fits to the same data; the first has fewer free parameters.
+    at_edge : int
+        How many of the restrictions put a parameter at the edge of its range.
+
+    Returns
+    -------
+    pandas.Series
+        `statistic`, `df`, `at_edge`, `p_value`.
+
+    Raises
+    ------
+    ValueError
+        Fits to different numbers of customers, no restriction, or a restricted fit that is better than the full one.
+
+    Notes
+    -----
+    NBD against BG/NBD is not covered: where nobody leaves, how unequally they do so means nothing.
+
+    Examples
+    --------
+    >>> from crmlab import clv
+    >>> summary = clv.summarize("cdnow_sample", calibration_end="1997-09-30").to_pandas()
+    >>> late = summary.assign(late=(summary["T"] < summary["T"].median()).astype(float))
+    >>> test = lr_test(clv.MBGNBD().fit(late), clv.MBGNBD().fit(late, rate="~ late"))
+    >>> print(int(test["df"]), round(test["p_value"], 3))
+    1 0.933
+    """
+    df = len(full.params) - len(restricted.params)
+    statistic = 2 * (full.llf - restricted.llf)
+    if full.nobs != restricted.nobs:
+        raise ValueError(f"The fits are of {restricted.nobs:,} and {full.nobs:,} customers: they cannot be compared.")
+    if df <= 0 or not 0 <= at_edge <= df:
+        raise ValueError(f"The full model has {df} parameters more than the restricted one, {at_edge} at an edge.")
+    if statistic < -1e-6:
+        raise ValueError(f"The full model is less likely (by {-statistic / 2:.3g}): it is no generalisation.")
+    weights = stats.binom.pmf(np.arange(at_edge + 1), at_edge, 0.5)
+    tails = [stats.chi2.sf(statistic, d) if (d := df - at_edge + j) else 0.0 for j in range(at_edge + 1)]
+    p = float(weights @ tails) if statistic > 0 else 1.0
+    return pd.Series({"statistic": statistic, "df": float(df), "at_edge": float(at_edge), "p_value": p})

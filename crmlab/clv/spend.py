@@ -10,8 +10,15 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 
 from crmlab.clv import fit as _fit
+from crmlab.clv.histories import blocks
 from crmlab.clv.summary import unit_of
 from crmlab.data.errors import DataError
+
+_PILOT = 20_000
+"""A fit to more customers than this begins with a sample of them."""
+
+_EDGE = 9.0
+"""Beyond a shape of e⁹ amounts of a customer (p), or customers (q), differ by no more than one part in a hundred."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +48,23 @@ class GammaGamma:
 
     title = "Gamma-Gamma"
     names = ("p", "q", "v")
-    depends = ((), (), ())
+    depends = (("p",), ("q", "v"), ())
 
     def params(self, work):
-        """Return (p, q, v) for their logs.
+        """Return (p, q, v) for working coordinates (log p, log q, log of the typical amount pv/q).
 
         Parameters
         ----------
         work : array_like, shape (3,)
-            Logs of the parameters.
+            Working coordinates.
 
         Returns
         -------
         ndarray, shape (3,)
             Parameters.
         """
-        return np.exp(work)
+        p, q, scale = np.exp(work)
+        return np.array([p, q, q * scale / p])
 
     def loglike(self, params, x, mean):
         """Return the log-likelihood of each customer's mean amount.
@@ -107,35 +115,18 @@ class GammaGamma:
             No amounts, fewer than three repeat buyers, or mean amounts of zero or below.
         """
         x, mean, weight = _repeaters(data)
-        ux, inverse = np.unique(x, return_inverse=True)
-        count = np.bincount(inverse, weight)
-        n = weight.sum()
-        log_mean, share = np.log(mean), weight / n
-        constant = -np.sum(weight * log_mean)
-        # Sums that the parameters do not touch.
-        lx = np.sum(share * x * (log_mean + np.log(x)))
-
-        def loglike(work):
-            p, q, v = np.exp(work)
-            px = p * ux
-            total = v + x * mean
-            log_total = np.log(total)
-            shape = p * x + q
-            at_total = np.sum(share * log_total)
-            x_total = np.sum(share * x * log_total)
-            value = (
-                np.sum(count * (gammaln(px + q) - gammaln(px))) / n - gammaln(q) + q * np.log(v)
-                + p * lx - p * x_total - q * at_total
-            )  # fmt: skip
-            both = digamma(px + q)
-            by_p = np.sum(count * ux * (both - digamma(px))) / n + lx - x_total
-            by_q = np.sum(count * both) / n - digamma(q) + np.log(v) - at_total
-            by_v = q / v - np.sum(share * shape / total)
-            return value, np.array([by_p * p, by_q * q, by_v * v])
-
-        middle = np.average(mean, weights=weight)
-        start = np.log([4.0, 4.0, middle])
-        result = _fit.result(self, loglike, start, weight, unit or unit_of(data), constant=constant)
+        start = np.log([4.0, 4.0, np.average(mean, weights=weight)])
+        part = slice(None, None, -(-len(x) // _PILOT))
+        result = _fit.result(
+            self,
+            _objective(x, mean, weight),
+            start,
+            weight,
+            unit or unit_of(data),
+            constant=-np.sum(weight * np.log(mean)),
+            pilot=_objective(x[part], mean[part], weight[part]) if len(x) > _PILOT else None,
+            bound=[_EDGE, _EDGE, np.inf],
+        )
         if result.params["q"] <= 1:
             warnings.warn(
                 f"q = {result.params['q']:.2f} ≤ 1: amounts are so unequal between customers that their mean does not "
@@ -145,7 +136,7 @@ class GammaGamma:
             )
         return result
 
-    def expected_spend(self, params, x, mean):
+    def expected_spend(self, params, x, mean, spend_as="mean"):
         r"""Return the expected amount per purchase, a mean of own history and of all customers.
 
         Parameters
@@ -154,11 +145,13 @@ class GammaGamma:
             (p, q, v).
         x, mean : array_like, shape (n,)
             Repeat purchases and their mean amount; the mean is ignored where x = 0.
+        spend_as : {"mean", "median"}
+            The mean over what a customer's amounts may average, or the median of that, which always exists.
 
         Returns
         -------
         ndarray, shape (n,)
-            Expected amounts; missing where px + q ≤ 1 and they do not exist.
+            Amounts; as a mean missing where px + q ≤ 1 and it does not exist.
 
         Examples
         --------
@@ -166,13 +159,39 @@ class GammaGamma:
         array([35.22, 39.14])
         """
         p, q, v = np.asarray(params, dtype=float)
-        x = np.asarray(x, dtype=float)
-        paid = np.where(x > 0, x * np.asarray(mean, dtype=float), 0.0)
-        below = p * x + q - 1
-        return np.where(below > 0, p * (v + paid) / np.where(below > 0, below, np.nan), np.nan)
+        x, mean = np.asarray(x), np.asarray(mean, dtype=float)
+        if x.dtype.kind == "i" and x.size and x.min() >= 0 and x.max() < 1e5:
+            per = _per_shape(p * np.arange(x.max() + 1) + q, spend_as)[x]
+        else:
+            per = _per_shape(p * x + q, spend_as)
+        return p * (v + np.where(x > 0, x * mean, 0.0)) * per
 
-    def draw_amounts(self, rng, params, x, mean, purchases):
-        """Return simulated sums of amounts of future purchases.
+    def expected_spend_in(self, params, table, spend_as="mean"):
+        """Return `expected_spend` as an expression over a table with `frequency` and `monetary_value`.
+
+        Parameters
+        ----------
+        params : pandas.Series or array_like, shape (3,)
+            (p, q, v).
+        table : ibis.Table
+            One row a customer.
+        spend_as : {"mean"}
+            The median is not known to engines: bring the table into memory for it.
+
+        Returns
+        -------
+        ibis.Value
+            Amounts, missing where they do not exist.
+        """
+        if spend_as != "mean":
+            raise DataError("spend_as='median' needs a data frame: hand over summary.to_pandas().")
+        p, q, v = (float(value) for value in params)
+        paid = (table.frequency > 0).ifelse(table.frequency * table.monetary_value, 0.0)
+        below = p * table.frequency + (q - 1)
+        return (below > 0).ifelse(p * (v + paid) / below, ibis.null("float64"))
+
+    def draw_amounts(self, rng, params, x, mean, who):
+        """Return simulated amounts of future purchases.
 
         Parameters
         ----------
@@ -182,18 +201,18 @@ class GammaGamma:
             (p, q, v).
         x, mean : ndarray, shape (n,)
             Repeat purchases so far and their mean amount.
-        purchases : ndarray of int, shape (n,)
-            Future purchases.
+        who : ndarray of int, shape (purchases,)
+            Which customer makes each future purchase.
 
         Returns
         -------
-        ndarray, shape (n,)
-            What each customer spends in all of them.
+        ndarray, shape (purchases,)
+            What each purchase amounts to.
         """
         p, q, v = params
         paid = np.where(x > 0, x * np.asarray(mean, dtype=float), 0.0)
         nu = rng.gamma(p * x + q) / (v + paid)
-        return np.where(purchases > 0, rng.gamma(np.maximum(p * purchases, 1e-300)) / nu, 0.0)
+        return rng.gamma(p, size=len(who)) / nu[who]
 
     def independence(self, data):
         """Return the correlation of frequency and mean amount, which the model takes to be zero.
@@ -230,6 +249,48 @@ class GammaGamma:
         )
 
 
+def _objective(x, mean, weight):
+    """Mean log-likelihood, but for a constant, and its gradient as a function of the working coordinates."""
+    n = weight.sum()
+    share = weight / n
+    count = np.bincount(x, share)
+    ux = np.flatnonzero(count)
+    count, paid = count[ux], x * mean
+    share_x = share * x
+    # Sums that the parameters do not touch.
+    fixed = share_x @ np.log(paid)
+
+    def loglike(work):
+        p, q, scale = np.exp(work)
+        v = q * scale / p
+        logs = logs_x = inverse = inverse_x = 0.0
+        for part in blocks(len(x)):
+            total = v + paid[part]
+            log_total, one = np.log(total), 1 / total
+            logs += share[part] @ log_total
+            logs_x += share_x[part] @ log_total
+            inverse += share[part] @ one
+            inverse_x += share_x[part] @ one
+        px = p * ux
+        value = count @ (gammaln(px + q) - gammaln(px)) - gammaln(q) + q * np.log(v) + p * (fixed - logs_x) - q * logs
+        both = digamma(px + q)
+        by_p = (count * ux) @ (both - digamma(px)) + fixed - logs_x
+        by_q = count @ both - digamma(q) + np.log(v) - logs
+        by_v = q - v * (p * inverse_x + q * inverse)
+        return value, np.array([by_p * p - by_v, by_q * q + by_v, by_v])
+
+    return loglike
+
+
+def _per_shape(shape, spend_as):
+    """Mean or median of 1 / Gamma(shape, 1), what an amount per unit of the scale is expected to be."""
+    if spend_as == "median":
+        return 1 / stats.gamma.ppf(0.5, shape)
+    if spend_as != "mean":
+        raise DataError(f"spend_as must be 'mean' or 'median', not {spend_as!r}.")
+    return np.where(shape > 1, 1 / np.where(shape > 1, shape - 1, np.nan), np.nan)
+
+
 def _repeaters(data):
     columns = [c for c in ("frequency", "monetary_value", "weight") if c in data.columns]
     if "monetary_value" not in columns:
@@ -246,4 +307,4 @@ def _repeaters(data):
             "(log.filter(log.amount > 0)) before summarising the spending; they still count as purchases elsewhere."
         )
     weight = frame["weight"].to_numpy(dtype=float) if "weight" in frame else np.ones(len(frame))
-    return frame["frequency"].to_numpy(dtype=float), mean, weight
+    return frame["frequency"].to_numpy(dtype=np.int64), mean, weight

@@ -1,5 +1,7 @@
 """From a purchase log to what the models see: one row a customer, then one row a distinct state."""
 
+import datetime
+
 import ibis
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ UNITS = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
 """Words for the units of time."""
 
 
-def summarize(log, unit="W", calibration_end=None, observation_end=None):
+def summarize(log, unit="W", calibration_end=None, observation_end=None, timing=False, calendar=None):
     r"""Return what the purchase models need to know of each customer.
 
     Purchases of one day are one purchase, however many rows they have. With :math:`d_0 < d_1 < \dots < d_x` the days
@@ -32,24 +34,34 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
     calibration_end : str or date, optional
         Last day that the models may see; the end of observation by default, that is, no hold-out.
     observation_end : str or date, optional
-        Last day of the log that is used; its last day by default.
+        Last day of the log that is used; its last day by default. A later one says that nobody bought since.
+    timing : bool
+        Add `log_gaps`, which models of regular timing need.
+    calendar : pandas.DataFrame, optional
+        Add `calendar_<name>` for each of its columns: numbers by day (a DatetimeIndex without gaps), such as
+        `month_calendar` makes.
 
     Returns
     -------
     ibis.Table
         One row a customer who bought by the end of calibration: `customer_id`, `frequency`, `recency`, `T`,
-        `monetary_value` (mean amount of a repeat purchase; missing where there is none), `unit`; with a hold-out also
-        `frequency_holdout` (purchases after calibration), `amount_holdout` (their sum) and `T_holdout`.
+        `monetary_value` (mean amount of a repeat purchase; missing where there is none), `unit`, `calibration_end`;
+        with `timing` also `log_gaps` (sum of the logs of the times between successive purchases of the calibration);
+        with a calendar `calendar_<name>` (sum of the column over the days of the repeat purchases of the calibration);
+        with a hold-out `frequency_holdout` (purchases after calibration), `amount_holdout` (their sum), `T_holdout` and
+        `frequency_last` (repeat purchases in the last part of the calibration, as long as the hold-out).
 
     Raises
     ------
     DataError
-        Rows without customer, date or amount (`crmlab.data.audit` sets them aside), unknown unit, empty calibration.
+        Rows without customer, date or amount (`crmlab.data.audit` sets them aside), unknown unit, empty calibration, a
+        calendar that does not cover the log.
 
     Notes
     -----
     Customers who first buy after the end of calibration are not in the summary: the models could not know them.
-    The definition is that of Fader, Hardie and Lee (2005), Marketing Science 24(2), 275-284, section 3.
+    The definition is that of Fader, Hardie and Lee (2005), Marketing Science 24(2), 275-284, section 3; `log_gaps` is
+    what Reutterer, Platzer and Schröder (2021), International Journal of Research in Marketing 38(1), 194-215, add.
 
     Examples
     --------
@@ -59,6 +71,109 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
     """
     if unit not in DAYS:
         raise DataError(f"unit must be one of {', '.join(DAYS)} (days, weeks, months, years), not {unit!r}.")
+    log, first, last = checked(log)
+    end, observed = periods(first, last, calibration_end, observation_end)
+    per, split, paid = DAYS[unit], end < observed, "amount" in log.columns
+    daily = daily_purchases(log, observed)
+    known = _.day <= end
+    parts = {"n": _.count(where=known), "first": _.day.min(), "last": _.day.max(where=known)}
+    if paid:
+        parts |= {"paid": _.amount.sum(where=known), "paid_first": _.amount.argmin(_.day)}
+    if split:
+        start = end - (observed - end)
+        parts |= {"frequency_holdout": _.count(where=~known), "recent": _.count(where=known & (_.day > start))}
+        if paid:
+            parts |= {"amount_holdout": ibis.coalesce(_.amount.sum(where=~known), 0.0)}
+    if timing:
+        gap = _.day.delta(_.day.lag().over(group_by="customer_id", order_by="day"), unit="day") / per
+        daily = daily.mutate(log_gap=gap.ln())
+        parts |= {"log_gaps": ibis.coalesce(_.log_gap.sum(where=known), 0.0)}
+    names = []
+    if calendar is not None:
+        days = _calendar(calendar, first, observed)
+        names = [name for name in days.columns if name != "day"]
+        daily = daily.join(days, "day")
+        parts |= {name: _[name].sum(where=known) for name in names}
+    customers = daily.group_by("customer_id").aggregate(**parts).filter(_.n > 0)
+    if names:
+        # A customer's first purchase is no repeat purchase.
+        at_first = days.rename(first="day", **{f"first_{name}": name for name in names})
+        customers = customers.join(at_first, "first")
+    columns = {
+        "frequency": customers.n - 1,
+        "recency": customers["last"].delta(customers["first"], unit="day") / per,
+        "T": ibis.literal(end).delta(customers["first"], unit="day") / per,
+    }
+    if paid:
+        repeats = (customers.n - 1).nullif(0)
+        columns["monetary_value"] = ((customers.paid - customers.paid_first) / repeats).cast("float64")
+    columns |= {"unit": ibis.literal(unit), "calibration_end": ibis.literal(end)}
+    if timing:
+        columns["log_gaps"] = customers.log_gaps
+    columns |= {name: customers[name] - customers[f"first_{name}"] for name in names}
+    if split:
+        columns |= {name: customers[name] for name in ("frequency_holdout", "amount_holdout") if name in parts}
+        columns["T_holdout"] = ibis.literal((observed - end).days / per)
+        columns["frequency_last"] = customers.recent - ibis.ifelse(customers["first"] > start, 1, 0)
+    return customers.select("customer_id", **columns)
+
+
+def month_calendar(first, last):
+    """Return the months as a calendar for `summarize`: January is the base, the others are dummies.
+
+    Parameters
+    ----------
+    first, last : str or date
+        First and last day of the calendar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a day; columns `feb` to `dec`, 1.0 in that month and 0.0 outside.
+
+    Raises
+    ------
+    DataError
+        Days that are no dates, or a last day before the first.
+
+    Examples
+    --------
+    >>> month_calendar("1997-01-31", "1997-02-01")["feb"].tolist()
+    [0.0, 1.0]
+    """
+    first, last = day_of("first", first), day_of("last", last)
+    if last < first:
+        raise DataError(f"The last day of the calendar ({last}) lies before the first ({first}).")
+    days = pd.date_range(first, last)
+    names = ["feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+    return pd.DataFrame({name: (days.month == i).astype(float) for i, name in enumerate(names, 2)}, index=days)
+
+
+def checked(log):
+    """Return a log's customers, days and amounts and the days between which it lies, or refuse it.
+
+    Parameters
+    ----------
+    log : ibis.Table, pandas.DataFrame, str or path
+        A transaction log, or anything `crmlab.data.load` accepts.
+
+    Returns
+    -------
+    log : ibis.Table
+        Columns `customer_id`, `day` and, where the log has it, `amount`.
+    first, last : datetime.date
+        First and last day.
+
+    Raises
+    ------
+    DataError
+        Rows without customer, date or amount, or no rows.
+
+    Examples
+    --------
+    >>> checked("cdnow_sample")[1:]
+    (datetime.date(1997, 1, 1), datetime.date(1998, 6, 30))
+    """
     log = _as_log(log)
     has_amount = "amount" in log.columns
     log = log.select("customer_id", day=_.date.cast("date"), **({"amount": _.amount} if has_amount else {}))
@@ -78,38 +193,132 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None):
             f"Of {rows:,} rows, {nameless:,} have no customer_id, {dateless:,} no date and {priceless:,} no amount. "
             "Decide what becomes of them: crmlab.data.audit(log).kept leaves them out and lists them."
         )
-    observed = pd.Timestamp(observation_end or last).date()
-    end = pd.Timestamp(calibration_end or observed).date()
+    return log, first, last
+
+
+def periods(first, last, calibration_end, observation_end):
+    """Return the last days of calibration and of observation, or refuse them.
+
+    Parameters
+    ----------
+    first, last : datetime.date
+        First and last day of the log.
+    calibration_end, observation_end : str, date or None
+        As given; by default calibration lasts until the end of observation, and that is the last day.
+
+    Returns
+    -------
+    end, observed : datetime.date
+        The two days.
+
+    Raises
+    ------
+    DataError
+        A calibration that ends before the log begins or after the observation.
+
+    Examples
+    --------
+    >>> periods(pd.Timestamp("2024-01-01").date(), pd.Timestamp("2024-06-30").date(), "2024-03-31", None)
+    (datetime.date(2024, 3, 31), datetime.date(2024, 6, 30))
+    """
+    observed = day_of("observation_end", observation_end) if observation_end else last
+    end = day_of("calibration_end", calibration_end) if calibration_end else observed
     if not first <= end <= observed:
         raise DataError(
             f"calibration_end {end} must lie between the first purchase ({first}) and observation_end ({observed})."
         )
-    amount = {"amount": _.amount.sum()} if has_amount else {}
-    daily = log.filter(_.day <= observed).group_by("customer_id", "day").aggregate(**amount)
-    known = _.day <= end
-    split = end < observed
-    parts = {"n": _.count(where=known), "first": _.day.min(), "last": _.day.max(where=known)}
-    if has_amount:
-        parts |= {"paid": _.amount.sum(where=known), "paid_first": _.amount.argmin(_.day)}
-    if split:
-        parts |= {"frequency_holdout": _.count(where=~known)}
-        if has_amount:
-            parts |= {"amount_holdout": ibis.coalesce(_.amount.sum(where=~known), 0.0)}
-    per = DAYS[unit]
-    customers = daily.group_by("customer_id").aggregate(**parts).filter(_.n > 0)
-    columns = {
-        "frequency": customers.n - 1,
-        "recency": customers["last"].delta(customers["first"], unit="day") / per,
-        "T": ibis.literal(end).delta(customers["first"], unit="day") / per,
-    }
-    if has_amount:
-        repeats = (customers.n - 1).nullif(0)
-        columns["monetary_value"] = ((customers.paid - customers.paid_first) / repeats).cast("float64")
-    columns["unit"] = ibis.literal(unit)
-    if split:
-        columns |= {name: customers[name] for name in ("frequency_holdout", "amount_holdout") if name in parts}
-        columns["T_holdout"] = ibis.literal((observed - end).days / per)
-    return customers.select("customer_id", **columns)
+    return end, observed
+
+
+def daily_purchases(log, observed):
+    """Return one row for each day on which a customer bought, as far as observed.
+
+    Parameters
+    ----------
+    log : ibis.Table
+        Of `checked`.
+    observed : datetime.date
+        Last day.
+
+    Returns
+    -------
+    ibis.Table
+        `customer_id`, `day` and, where the log has it, the sum of `amount`.
+
+    Examples
+    --------
+    >>> log, first, last = checked("cdnow_sample")
+    >>> len(daily_purchases(log, first).to_pandas())
+    18
+    """
+    amount = {"amount": _.amount.sum()} if "amount" in log.columns else {}
+    return log.filter(_.day <= observed).group_by("customer_id", "day").aggregate(**amount)
+
+
+def day_of(name, value):
+    """Return a date as the day it is; text must be ISO, because 01/02/2024 is two days.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    value : str or date
+        For example ``"2024-01-31"``.
+
+    Returns
+    -------
+    datetime.date
+        The day.
+
+    Raises
+    ------
+    DataError
+        No date, or text in another form.
+
+    Examples
+    --------
+    >>> day_of("calibration_end", "2024-01-31 12:00")
+    datetime.date(2024, 1, 31)
+    """
+    try:
+        return (datetime.datetime.fromisoformat(value) if isinstance(value, str) else pd.Timestamp(value)).date()
+    except (TypeError, ValueError):
+        raise DataError(f"{name} must be a date such as 2024-01-31, not {value!r}.") from None
+
+
+def _calendar(calendar, first, observed):
+    """The calendar's days from the first purchase to the end of observation, as a table of the engine."""
+    if not isinstance(calendar, pd.DataFrame) or not isinstance(calendar.index, pd.DatetimeIndex):
+        raise DataError("calendar must be a pandas DataFrame with one row a day and the days as its DatetimeIndex.")
+    index = calendar.index.tz_localize(None).normalize()
+    dated = index[index.notna()]
+    needed = pd.date_range(first, observed)
+    inside = calendar[index.isin(needed)]
+    missing, twice = needed.difference(dated), dated[dated.duplicated()]
+    names = [str(name) for name in calendar.columns]
+    text = [name for name, kind in zip(names, calendar.dtypes, strict=True) if not pd.api.types.is_numeric_dtype(kind)]
+    empty = [name for i, name in enumerate(names) if name not in text and not _finite(inside.iloc[:, i]).all()]
+    faults = [
+        (not names, "it has no columns"),
+        (len(dated) < len(index), f"{len(index) - len(dated):,} rows have no date"),
+        (len(missing), f"{len(missing):,} days are missing between {first} and {observed}, first {_iso(missing)}"),
+        (len(twice), f"{len(twice):,} rows repeat a day, first {_iso(twice)}"),
+        (len({name.casefold() for name in names}) < len(names), "columns have the same name"),
+        (text, f"columns are not numeric: {', '.join(text)}"),
+        (empty, f"values are missing or infinite between {first} and {observed} in {', '.join(empty)}"),
+    ]
+    if found := [words for fault, words in faults if fault]:
+        raise DataError(f"The calendar cannot be used: {'; '.join(found)}.")
+    days = inside.astype("float64").set_axis([f"calendar_{name}" for name in names], axis=1)
+    return ibis.memtable(days.assign(day=index[index.isin(needed)])).mutate(day=_.day.cast("date"))
+
+
+def _finite(column):
+    return np.isfinite(column.to_numpy(dtype=float, na_value=np.nan))
+
+
+def _iso(days):
+    return str(days[0].date()) if len(days) else ""
 
 
 def middle(log):
@@ -184,12 +393,59 @@ def states(data, extra=()):
     keys = ["frequency", "recency", "T", *extra]
     require(data, keys)
     keys += ["unit"] if "unit" in data.columns else []
+    found = group(data, keys)
+    _validate(found)
+    return found
+
+
+def group(data, keys):
+    """Return the distinct rows of some columns, sorted, with the number of customers of each as `weight`.
+
+    Parameters
+    ----------
+    data : ibis.Table or pandas.DataFrame
+        A summary or its states.
+    keys : list of str
+        Columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns and `weight`.
+
+    Examples
+    --------
+    >>> group(pd.DataFrame({"frequency": [1, 0, 1]}), ["frequency"]).to_numpy().tolist()
+    [[0, 1], [1, 2]]
+    """
+    if isinstance(data, pd.DataFrame) and (found := _group_numbers(data, keys)) is not None:
+        return found
     weight = ["weight"] if "weight" in data.columns else []
     table = data if isinstance(data, ibis.Table) else ibis.memtable(data[keys + weight].reset_index(drop=True))
     grouped = table.group_by(keys).aggregate(weight=_.weight.sum() if weight else _.count())
-    found = grouped.order_by(keys).to_pandas()
-    _validate(found)
-    return found
+    return grouped.order_by(keys).to_pandas()
+
+
+def _group_numbers(data, keys):
+    """`group` for whole frequencies and whole days: one integer tells a state, and sorting integers is fast."""
+    unit = data["unit"].iloc[0] if "unit" in data and len(data) else None
+    if "weight" in data or keys not in (["frequency", "recency", "T"], ["frequency", "recency", "T", "unit"]):
+        return None
+    if "unit" in keys and not (data["unit"].to_numpy() == unit).all():
+        return None
+    per, key, sizes = DAYS.get(unit, 1), 0, []
+    for column in ("frequency", "recency", "T"):
+        values = data[column].to_numpy(dtype=float) * (1 if column == "frequency" else per)
+        whole = np.rint(values)
+        if not len(values) or not (np.abs(values - whole).max() < 1e-6 and whole.min() >= 0 and whole.max() < 1e5):
+            return None
+        sizes.append(int(whole.max()) + 1)
+        key = key * sizes[-1] + whole.astype(np.int64)
+    key, weight = np.unique(key, return_counts=True)
+    rest, T = np.divmod(key, sizes[2])
+    x, t_x = np.divmod(rest, sizes[1])
+    found = pd.DataFrame({"frequency": x, "recency": t_x / per, "T": T / per})
+    return found.assign(**({"unit": unit} if "unit" in keys else {}), weight=weight)
 
 
 def unit_of(data):

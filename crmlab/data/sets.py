@@ -132,6 +132,11 @@ def _files(name):
     entry = _entry(name)
     if "carrier" not in entry:
         return [data_folder() / file for file in (entry["file"], *entry.get("companions", ()))]
+    if entry["carrier"] == "crmlab":
+        # In the work tree the project's own tables lie in data/; an installed wheel carries them beside this file.
+        package = Path(__file__).parent
+        beside = package / entry["file"]
+        return [beside if beside.is_file() else package.parents[1] / "data" / entry["file"]]
     try:
         return [Path(importlib.metadata.distribution(entry["carrier"]).locate_file(entry["file"]))]
     except importlib.metadata.PackageNotFoundError:
