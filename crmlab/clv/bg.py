@@ -152,7 +152,10 @@ class BGNBD(PurchaseModel):
             return self._fate(logit, theta, np.arange(x.max() + 1), left)[:, x]
         n = x + self.extra
         made = np.maximum(n - 1, 0) if left else n
-        each, which = np.unique(np.broadcast_to(logit, len(x)), return_inverse=True)
+        if np.ndim(logit) == 0:
+            each, which = np.atleast_1d(logit), np.zeros(len(x), dtype=np.int64)
+        else:
+            each, which = np.unique(logit, return_inverse=True)
         i = np.arange(made.max(initial=0), dtype=float)
         fate, step = np.empty((3, len(x))), max(1, 2_000_000 // (len(i) + 1))
         for start in range(0, len(each), step):

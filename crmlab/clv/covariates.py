@@ -246,12 +246,12 @@ class Clocks:
         calendar = 0 if self.days is None else self.days.shape[1]
         found = np.zeros(rate + dropout + calendar)
         for side, known, slopes, weight in parts:
-            by_rate = known[5] @ (slopes[0] * weight) if rate + calendar else np.zeros(0)
+            by_rate = np.einsum("ji,i->j", known[5], slopes[0] * weight)
             found[:rate] += by_rate[:rate]
             found[rate + dropout :] += by_rate[rate:]
             if dropout:
-                found[rate : rate + dropout] += (slopes[2] * weight) @ self.dropout[side.row]
+                found[rate : rate + dropout] += np.einsum("i,ij->j", slopes[2] * weight, self.dropout[side.row])
         found[:rate] += purchases @ self.rate
         if len(since):
-            found[:rate] += since @ self.rate[self.row]
+            found[:rate] += np.einsum("i,ij->j", since, self.rate[self.row])
         return found

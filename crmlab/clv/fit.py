@@ -57,12 +57,13 @@ def maximise(loglike, start, limits=(), pilot=None, bound=CEILING):
     start = np.asarray(start, dtype=float)
     bound = np.broadcast_to(np.asarray(bound, dtype=float), start.shape)
     if pilot:
-        found, _, curvature, _, edge = maximise(pilot, start, limits, bound=bound)
-        if not edge and np.all(np.linalg.eigvalsh(curvature) < 0):
-            near = _approach(loglike, found, curvature)
-            if near is not None:
-                return *near, []
-        start = np.where(np.isfinite(found), found, start)
+        start, _ = _search(pilot, start, [], bound, 1e-6)
+        curvature = _hessian(pilot, start, range(len(start)))
+        ridge = any(not FLAT < start[group[0]] < STEEP for group in limits) or np.any(np.abs(start) > bound - 1)
+        if not ridge and np.all(np.linalg.eigvalsh(curvature) < 0):
+            found = _approach(loglike, start, curvature)
+            if found is not None:
+                return *found, []
     y, value = _search(loglike, start, [], bound)
     boundary = []
     for group in limits:
@@ -126,7 +127,7 @@ def _polish(loglike, y, boundary):
     return y, value, hessian, float(np.abs(gradient[free]).max(initial=0))
 
 
-def _search(loglike, y, fixed, bound):
+def _search(loglike, y, fixed, bound, flat=1e-9):
     free = [i for i in range(len(y)) if i not in fixed]
 
     def objective(part):
@@ -141,7 +142,7 @@ def _search(loglike, y, fixed, bound):
         jac=True,
         method="L-BFGS-B",
         bounds=list(zip(-bound[free], bound[free], strict=True)),
-        options={"maxiter": 500, "ftol": 1e-15, "gtol": 1e-9},
+        options={"maxiter": 500, "ftol": 1e-15, "gtol": flat},
     )
     y = y.copy()
     y[free] = found.x

@@ -9,8 +9,9 @@ from scipy.special import expit
 from crmlab.clv.covariates import Clocks
 from crmlab.clv.summary import DAYS
 
-BLOCK = 1 << 14
-"""States per block: what a block needs stays in the processor's cache."""
+BLOCK = 1 << 13
+"""States per block: what it needs stays in the processor's cache, and no sum is long enough to be shared by threads,
+whose number would then show in the last digits."""
 
 
 class Side(NamedTuple):
@@ -121,7 +122,7 @@ class Histories:
         def loglike(work):
             y, extra, (u, du, gone), (v, dv, alive), _ = self._paths(work)
             rising, slope = self.model.rising(y, len(share_x) - 1)
-            value = share_x @ rising + share_alive @ v
+            value = share_x @ rising + np.sum(share_alive * v)
             base = np.zeros(4)
             base[:2] = purchases.sum(), share_x @ slope
             left = np.empty(self.size)
@@ -138,7 +139,7 @@ class Histories:
                     since = np.concatenate([since, stretch[1][0] * (share - left[part])])
             at_gone = np.bincount(self.gone.at, left, minlength=len(u))
             at_alive = share_alive - np.bincount(self.alive.at, left, minlength=len(v))
-            base += du @ at_gone + dv @ at_alive
+            base += np.einsum("ji,i->j", du, at_gone) + np.einsum("ji,i->j", dv, at_alive)
             parts = [(self.gone, gone, du, at_gone), (self.alive, alive, dv, at_alive)]
             added = self.clocks.gradient(parts, purchases, since)
             if len(totals):

@@ -11,7 +11,7 @@ from crmlab.clv.histories import Histories
 from crmlab.clv.summary import states, unit_of
 from crmlab.data.errors import DataError
 
-PILOT = 20_000
+PILOT = 10_000
 """A fit to more states than this begins with a sample of them."""
 
 

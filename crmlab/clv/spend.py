@@ -14,7 +14,7 @@ from crmlab.clv.histories import blocks
 from crmlab.clv.summary import unit_of
 from crmlab.data.errors import DataError
 
-_PILOT = 20_000
+_PILOT = 10_000
 """A fit to more customers than this begins with a sample of them."""
 
 _EDGE = 9.0
@@ -258,7 +258,7 @@ def _objective(x, mean, weight):
     count, paid = count[ux], x * mean
     share_x = share * x
     # Sums that the parameters do not touch.
-    fixed = share_x @ np.log(paid)
+    fixed = np.sum(share_x * np.log(paid))
 
     def loglike(work):
         p, q, scale = np.exp(work)
