@@ -296,7 +296,7 @@ def customer_equity(
     -------
     pandas.DataFrame
         One row a group and one for `all`: `customers`, `expected_purchases`, `value` (the expectation), `lower` and
-        `upper` (limits of the simulated values), `share` of the value of all.
+        `upper` (limits of the simulated values), `share` of the value of all with `share_lower` and `share_upper`.
 
     Raises
     ------
@@ -331,13 +331,15 @@ def customer_equity(
         customers=("clv", "size"), expected_purchases=("expected_purchases", "sum"), value=("clv", "sum")
     )
     found.index = pd.Index(names, name="group")
-    found["lower"], found["upper"] = interval(sums, level)
     if by is not None:
-        whole = found[["customers", "expected_purchases", "value"]].sum()
-        lower, upper = interval(sums.sum(axis=1), level)
-        found.loc["all"] = {**whole, "lower": lower, "upper": upper}
+        found.loc["all"] = found.sum()
         found["customers"] = found["customers"].astype(int)
-    return found.assign(share=found["value"] / table["clv"].sum())
+        sums = np.column_stack([sums, sums.sum(axis=1)])
+    found["lower"], found["upper"] = interval(sums, level)
+    found["share"] = found["value"] / table["clv"].sum()
+    # A future in which nobody buys has no shares: it counts as none for everybody.
+    found["share_lower"], found["share_upper"] = interval(sums / np.maximum(sums[:, -1:], 1e-300), level)
+    return found
 
 
 def interval(draws, level=0.95):
