@@ -246,7 +246,7 @@ class BGNBD(PurchaseModel):
             shape = 1 + (self.k * x + j)[:, None] * phi
             # The further the horizon beyond the time observed, the more the expectation over p depends on the smallest
             # p, and the more nodes it takes (their error is about exp(-4 nodes / sqrt(stretch))).
-            ahead = start + (end if np.isfinite(end) else 1e9)
+            ahead = start + (horizon if np.isfinite(horizon) else end)
             over = phi + shape * theta / (1 + (x + self.extra)[:, None] * theta)
             stretch = float(np.max(pace * over, initial=0.0)) * ahead
             size = min(128, 8 * math.ceil((12 + 4.5 * math.sqrt(stretch)) / 8))
@@ -405,7 +405,7 @@ class BGCNBD(BGNBD):
             + \delta_{x>0} \frac{a}{b+x-1} \frac{1}{(\alpha+t_x)^{r+kx}} \Big],
 
     Platzer and Reutterer (2016), Marketing Science 35(5), 779-799, and Reutterer, Platzer and Schröder (2021),
-    International Journal of Research in Marketing 38(3), 690-709. The product of the intervals does not move the
+    International Journal of Research in Marketing 38(1), 194-215. The product of the intervals does not move the
     estimates but decides between different k: the summary needs the column `log_gaps`. `loglike` leaves it out.
 
     Parameters

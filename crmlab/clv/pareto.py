@@ -125,6 +125,7 @@ class ParetoNBD(PurchaseModel):
             (gone, alive), known, ratios, races, (True, False), strict=True
         ):
             log_kappa, by_ratio, by_phi_x, by_psi = race
+            log_kappa = np.minimum(log_kappa, -1e-300)  # interpolation may pass zero
             steps = 1 + x * phi
             total = by_ratio * np.stack(by)
             total[1] += by_ratio * (1 - 1 / steps) + by_phi_x / steps
@@ -187,7 +188,7 @@ class ParetoNBD(PurchaseModel):
         end = min(horizon, reach)
         # t = c (exp(y) - 1): the near future, where most happens, and the far one weigh alike.
         c = 1 / (pace + hazard)
-        long = float(np.max((pace + hazard), initial=0.0)) * (end if np.isfinite(end) else 1e4)
+        long = float(np.max((pace + hazard), initial=0.0)) * end
         nodes, weights = np.polynomial.legendre.leggauss(16 if long < 100 and end < reach / 100 else 48)
         discounted, some = np.zeros((2, len(x)))
         span, first_span = np.log1p(end / c), np.log1p(np.minimum(horizon, 1e12 * c) / c)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from crmlab.clv.covariates import Design
 from crmlab.clv.histories import Histories, blocks
-from crmlab.clv.summary import DAYS, group, require
+from crmlab.clv.summary import DAYS, day_of, group, require
 from crmlab.data.errors import DataError
 
 NODES = 20
@@ -141,7 +141,9 @@ def predict(
         if "calibration_end" in states and states["calibration_end"].nunique() > 1:
             raise DataError("The customers have different calibration_end: predict them one date at a time.")
         scored = states[keys].join(_score(result, states, horizon, annual_discount, as_of, calendar))
-        table = data.view().join(ibis.memtable(scored), keys)
+        # Columns of an earlier prediction would win over those of this one.
+        customers = data.drop(*(c for c in SCORES if c in data.columns)).view()
+        table = customers.join(ibis.memtable(scored), keys)
         scores = list(SCORES)
         if spend is not None:
             each = spend.model.expected_spend_in(spend.params, table, spend_as)
@@ -312,14 +314,20 @@ def customer_equity(
     [11236.0, 57480.0, 68716.0]
     """
     frame = _as_frame(data)
+    require(frame, [by] if isinstance(by, str) else [])
     options = {"horizon": horizon, "annual_discount": annual_discount, "calendar": calendar}
     table = predict(result, frame, spend=spend, margin=margin, **options)
     if missing := int(table["clv"].isna().sum()):
         raise DataError(
-            f"{missing:,} customers have no expected amount (q ≤ 1: amounts are too unequal for a mean to exist), so "
-            "nothing can be summed. Values by the median amount: predict(…, spend_as='median')."
+            f"{missing:,} customers have no expected amount, so nothing can be summed: they bought again but "
+            "monetary_value is missing, or q ≤ 1 (amounts are too unequal for a mean to exist; values by the median: "
+            "predict(…, spend_as='median'))."
         )
     groups = pd.Series(frame[by] if isinstance(by, str) else "all" if by is None else np.asarray(by), frame.index)
+    if missing := int(groups.isna().sum()):
+        raise DataError(f"{missing:,} customers have no group: give the gaps in `by` a name.")
+    if by is not None and (groups == "all").any():
+        raise DataError("A group must not be called 'all', the row of all customers: give it another name.")
     code, names = pd.factorize(groups, sort=True)
     sums = np.stack(
         [
@@ -370,19 +378,22 @@ def _score(result, frame, horizon, annual_discount, as_of, calendar):
     frame, histories = _histories(result, frame, calendar)
     rate = annual_to_rate(annual_discount, result.unit) if annual_discount else 0.0
     start, length, clock = _window(result, frame, horizon, as_of, rate, calendar)
+    if rate < 0 and np.isinf(length):
+        raise DataError("With a negative annual_discount the horizon must be finite.")
     if start and result.model.k > 1:
         raise DataError("as_of works with k = 1 only: regular buyers keep a rhythm that the time between would hide.")
-    alive = histories.p_alive(result.work)
+    # A chance too small for a number, of a future without end, is still without end.
+    alive = np.maximum(histories.p_alive(result.work), 1e-300)
     future = _future(result, histories, start, length, rate, clock)
     simple = result.model.k == 1
-    future, phases = (future[:, 0], None) if simple else (future, histories.phases(result.work))
+    future, phases = (future[:, 0], None) if simple else (future, np.maximum(histories.phases(result.work), 1e-300))
     scores = np.empty((len(SCORES), len(frame)))
     for part in blocks(len(frame)):
         at, p = histories.alive.at[part], alive[part]
         here = [f[at] for f in future] if simple else np.einsum("jn,fjn->fn", phases[:, part], future[:, :, at])
         purchases, discounted, some, still = here
         discounted = discounted if rate else purchases
-        scores[:, part] = np.minimum(p * still, 1.0), p * purchases, 1 - p * some, p * discounted
+        scores[:, part] = np.minimum(p * still, 1.0), p * purchases, np.clip(1 - p * some, 0, 1), p * discounted
     return pd.DataFrame(scores.T, frame.index, SCORES, copy=False)
 
 
@@ -390,7 +401,8 @@ def _future(result, histories, start, length, rate, clock):
     """The future given alive by (frequency, time observed): smooth in time, so few times tell of all."""
     model, y = result.model, result.model.coordinates(result.work)
     discount = clock or (lambda t: np.exp(-rate * t))
-    reach = np.inf if clock or not rate else 40 / rate
+    # Without a discount, or with a horizon on a calendar's clock, the end of the horizon is near enough.
+    reach = 40 / rate if rate > 0 and not clock else 1e9
     side = histories.alive
     direct = _customers(result.work, model, histories)
     chains, chain = np.unique(side.x * histories.clocks.rows + side.row, return_inverse=True)
@@ -506,9 +518,11 @@ def _ahead(value, frame, unit, what):
     if isinstance(value, (int, float, np.number)):
         return float(value)
     try:
-        day = pd.Timestamp(value)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} must be a number of units of time or a date, not {value!r}.") from error
+        day = pd.Timestamp(day_of(what, value))
+    except DataError:
+        raise DataError(
+            f"{what} must be a number of units of time or a date such as 2024-01-31, not {value!r}."
+        ) from None
     if unit not in DAYS:
         raise DataError(f"A date as {what} needs the unit of time of the data.")
     return (day - _end_of(frame)).days / DAYS[unit]
@@ -518,7 +532,9 @@ def _end_of(frame):
     """The end of calibration, which must be the same for all customers where it matters."""
     require(frame, ["calibration_end"])
     ends = frame["calibration_end"].drop_duplicates()
-    if len(ends) != 1:
+    if ends.empty:
+        raise DataError("There are no customers.")
+    if len(ends) > 1:
         raise DataError("The customers have different calibration_end: predict them one date at a time.")
     return pd.Timestamp(ends.iloc[0])
 
@@ -534,12 +550,14 @@ def _histories(result, data, calendar):
     frame = _as_frame(data)
     if "unit" in frame and result.unit and not (frame["unit"] == result.unit).all():
         raise DataError(
-            f"The model was fitted in units of {result.unit!r}, these customers are in {frame['unit'].unique()}."
+            f"The model was fitted in units of {result.unit!r}, these customers are in {', '.join(map(repr, frame['unit'].unique()))}."
         )
     history = tuple(frame[c].to_numpy(dtype=float) for c in ("frequency", "recency", "T"))
     for part in blocks(len(frame)):
         x, t_x, T = (column[part] for column in history)
-        if not (np.isfinite(x + T) & (x >= 0) & (t_x >= 0) & (t_x <= T) & ((x > 0) | (t_x == 0))).all():
+        if not (
+            np.isfinite(x + T) & (x >= 0) & (x == np.floor(x)) & (t_x >= 0) & (t_x <= T) & ((x > 0) | (t_x == 0))
+        ).all():
             raise DataError("Some customers have an impossible history: crmlab.clv.states(data) says which.")
     return frame, Histories.of(result.model, frame, result.design or Design(), calendar, result.unit)
 
