@@ -18,6 +18,7 @@ import math
 
 import ibis
 import numpy as np
+from scipy.linalg import eigh_tridiagonal
 from scipy.special import expit
 
 from crmlab.clv.purchases import PurchaseModel
@@ -563,11 +564,11 @@ def _beta_nodes(mean, theta, n, size=32):
         square = 4 * k * (k + A) * (k + B) * (k + A + B) / (total**2 * (total + 1) * (total - 1))
     diagonal[:, 0] = ((B - A) / (A + B + 2))[:, 0]
     square[:, 1] = (4 * (1 + A) * (1 + B) / ((2 + A + B) ** 2 * (3 + A + B)))[:, 0]
-    jacobi = np.zeros((len(unique), size, size))
-    i = np.arange(size)
-    jacobi[:, i, i] = diagonal
-    jacobi[:, i[1:], i[:-1]] = jacobi[:, i[:-1], i[1:]] = np.sqrt(square[:, 1:])
-    nodes, vectors = np.linalg.eigh(jacobi)
+    nodes, weights = np.empty((2, len(unique), size))
+    for i, row in enumerate(np.sqrt(square[:, 1:])):
+        # One matrix at a time: many together go to threads that wait for one another when the machine is busy.
+        nodes[i], vectors = eigh_tridiagonal(diagonal[i], row, lapack_driver="stemr", check_finite=False)
+        weights[i] = vectors[0] ** 2
     p = np.clip((1 + nodes) / 2, 1e-300, 1.0)
     inverse = inverse.ravel()
-    return p[inverse], (vectors[:, 0, :] ** 2)[inverse]
+    return p[inverse], weights[inverse]

@@ -41,24 +41,10 @@ class Design:
 
     def columns(self):
         """Return the columns of the data that the formulas use, sorted."""
-        import formulaic
-        from formulaic.transforms import TRANSFORMS
-
-        learning = [
-            name for name, f in TRANSFORMS.items() if name != "Q" and getattr(f, "__is_stateful_transform__", 0)
-        ]
         found = set()
         for text in (self.rate, self.dropout):
             if text is not None:
-                if re.search(rf"\b({'|'.join(learning)})\s*\(", text):
-                    raise DataError(
-                        f"{text!r} transforms a column by its own mean, spread or range, which other customers do not "
-                        "have: compute that column first and name it in the formula."
-                    )
-                try:
-                    found |= set(map(str, formulaic.Formula(text).required_variables))
-                except Exception as error:
-                    raise DataError(f"The formula {text!r} cannot be read: {error}") from error
+                found |= _variables(text)
         return sorted(found)
 
     def names(self):
@@ -255,3 +241,20 @@ class Clocks:
         if len(since):
             found[:rate] += np.einsum("i,ij->j", since, self.rate[self.row])
         return found
+
+
+def _variables(text):
+    """Columns that a formula uses; imported here because most fits have none and the import takes a second."""
+    import formulaic
+    from formulaic.transforms import TRANSFORMS
+
+    learning = [name for name, f in TRANSFORMS.items() if name != "Q" and getattr(f, "__is_stateful_transform__", 0)]
+    if re.search(rf"\b({'|'.join(learning)})\s*\(", text):
+        raise DataError(
+            f"{text!r} transforms a column by its own mean, spread or range, which other customers do not have: "
+            "compute that column first and name it in the formula."
+        )
+    try:
+        return set(map(str, formulaic.Formula(text).required_variables))
+    except Exception as error:
+        raise DataError(f"The formula {text!r} cannot be read: {error}") from error

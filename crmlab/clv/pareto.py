@@ -116,7 +116,7 @@ class ParetoNBD(PurchaseModel):
             # Log of pace over hazard, apart from the factor 1 + xφ, and its slopes.
             slopes = np.broadcast_arrays(1 / (1 + pace), -pace / (1 + pace), -1 / (1 + hazard), hazard / (1 + hazard))
             ratios.append((y[0] + np.log(scale) - y[2] - shift + np.log1p(hazard) - np.log1p(pace), slopes))
-        if np.isneginf(y[2]):
+        if np.isneginf(y[2]) or not len(gone[0]):
             known[0] = (np.full(len(gone[0]), -np.inf), np.zeros((4, len(gone[0]))))
             return *known, known[1][0]
         races = _races([(gone[0], ratios[0][0]), (alive[0], ratios[1][0])], phi, psi)

@@ -549,15 +549,13 @@ def _histories(result, data, calendar):
     require(data, ("frequency", "recency", "T"))
     frame = _as_frame(data)
     if "unit" in frame and result.unit and not (frame["unit"] == result.unit).all():
-        raise DataError(
-            f"The model was fitted in units of {result.unit!r}, these customers are in {', '.join(map(repr, frame['unit'].unique()))}."
-        )
+        units = ", ".join(map(repr, frame["unit"].unique()))
+        raise DataError(f"The model was fitted in units of {result.unit!r}, these customers are in {units}.")
     history = tuple(frame[c].to_numpy(dtype=float) for c in ("frequency", "recency", "T"))
     for part in blocks(len(frame)):
         x, t_x, T = (column[part] for column in history)
-        if not (
-            np.isfinite(x + T) & (x >= 0) & (x == np.floor(x)) & (t_x >= 0) & (t_x <= T) & ((x > 0) | (t_x == 0))
-        ).all():
+        whole = np.isfinite(x + T) & (x >= 0) & (x == np.floor(x))
+        if not (whole & (t_x >= 0) & (t_x <= T) & ((x > 0) | (t_x == 0))).all():
             raise DataError("Some customers have an impossible history: crmlab.clv.states(data) says which.")
     return frame, Histories.of(result.model, frame, result.design or Design(), calendar, result.unit)
 

@@ -436,8 +436,10 @@ def _group_numbers(data, keys):
     per, key, sizes = DAYS.get(unit, 1), 0, []
     for column in ("frequency", "recency", "T"):
         values = data[column].to_numpy(dtype=float) * (1 if column == "frequency" else per)
+        if not len(values) or not np.isfinite(values).all():
+            return None
         whole = np.rint(values)
-        if not len(values) or not (np.abs(values - whole).max() < 1e-6 and whole.min() >= 0 and whole.max() < 1e5):
+        if not (np.abs(values - whole).max() < 1e-6 and whole.min() >= 0 and whole.max() < 1e5):
             return None
         sizes.append(int(whole.max()) + 1)
         key = key * sizes[-1] + whole.astype(np.int64)
