@@ -1,5 +1,3 @@
-import dataclasses
-
 import ibis
 import mpmath
 import numpy as np
@@ -21,27 +19,6 @@ def survivors(segment, years=8):
     """The published percentages of the segment as counts of 1,000 customers."""
     table = data.load("subscription_retention").to_pandas()
     return (table.loc[table["segment"] == segment, "survivors"] * 10).round().tolist()[:years]
-
-
-def published_numbers():
-    numbers = {}
-    for segment in ("regular", "high_end"):
-        result = SBG.fit(clv.cohort(survivors(segment)), unit="Y")
-        numbers |= {f"subscription.sbg.{segment}.{name}": value for name, value in result.params.items()}
-        numbers[f"subscription.sbg.likelihood.{segment}"] = result.llf
-        numbers[f"subscription.sbg.after_12_years.{segment}"] = SBG.survival(result.params, 12)
-    for name, params in {"alike": (3.8, 15.2), "unlike": (1 / 15, 4 / 15)}.items():
-        known = dataclasses.replace(result, work=SBG.work(params))
-        table = known.predict(pd.DataFrame({"duration": range(5), "event": 0}), annual_discount=0.10)
-        for i, value in enumerate(table["discounted_renewals"], 1):
-            numbers[f"contracts.derl.{name}.renewal{i}"] = value
-    return numbers
-
-
-def test_published_numbers_are_reproduced():
-    table = data.compare_published("clv", published_numbers())
-    assert len(table) == 18
-    assert (table["verdict"] == "reproduced").all(), table
 
 
 def test_the_published_table_is_the_data_set():

@@ -41,37 +41,6 @@ def fit(donors):
     return MODEL.fit(donors, unit="Y")
 
 
-def published_numbers():
-    donors = data.load("donations").to_pandas()
-    fit = MODEL.fit(donors, unit="Y")
-    numbers = {f"donations.bgbb.{name}": value for name, value in fit.params.items()}
-    numbers["donations.bgbb.likelihood.llf"] = fit.llf
-    newcomer = pd.DataFrame({"frequency": [0], "recency": [0], "T": [0]})
-    for n in range(1, 12):
-        expected = fit.predict(newcomer, horizon=n)["expected_purchases"].item()
-        numbers[f"donations.bgbb.expected.n{n}"] = expected
-    histogram = MODEL.newcomers(fit.params, 6) * fit.nobs
-    numbers |= {"donations.bgbb.histogram.of_none": histogram[0], "donations.bgbb.histogram.of_six": histogram[6]}
-    ahead = fit.predict(donors, horizon=5)["expected_purchases"]
-    numbers["donations.bgbb.holdout.gifts"] = (ahead * donors["weight"]).sum()
-    some = pd.DataFrame({"frequency": [0, 2, 6, 4, 4], "recency": [0, 4, 6, 4, 5], "T": 6})
-    forever, decade = fit.predict(some, horizon=np.inf), fit.predict(some, horizon=10)
-    for i, name in enumerate(["x0_t0", "x2_t4", "x6_t6"]):
-        numbers[f"donations.bgbb.p_alive.{name}"] = forever.loc[i, "p_alive"]
-    for i, name in {2: "x6_t6", 0: "x0_t0", 3: "x4_t4"}.items():
-        numbers[f"donations.bgbb.dert.{name}"] = forever.loc[i, "discounted_purchases"]
-    for i, name in {0: "x0_t0", 4: "x4_t5"}.items():
-        numbers[f"donations.bgbb.next_decade.{name}"] = decade.loc[i, "expected_purchases"]
-    numbers["donations.bgbb.next_decade.new"] = fit.predict(newcomer, horizon=10)["expected_purchases"].item()
-    return numbers
-
-
-def test_published_numbers_are_reproduced():
-    table = data.compare_published("clv", published_numbers())
-    assert len(table) == 28
-    assert (table["verdict"] == "reproduced").all(), table
-
-
 def exact(params, x, t_x, n):
     """The formula of the paper in 60 digits, with nothing rearranged: log-likelihood and probability alive."""
     a, b, c, d = map(mpmath.mpf, params)

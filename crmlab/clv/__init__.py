@@ -26,6 +26,7 @@ _HOMES = {
     "month_calendar": "summary",
     "newcomer": "predict",
     "opportunities": "discrete",
+    "reproduce": "literature",
     "rolling": "evaluate",
     "states": "summary",
     "summarize": "summary",

@@ -250,7 +250,7 @@ class BGNBD(PurchaseModel):
             ahead = start + (horizon if np.isfinite(horizon) else end)
             over = phi + shape * theta / (1 + (x + self.extra)[:, None] * theta)
             stretch = float(np.max(pace * over, initial=0.0)) * ahead
-            size = min(128, 8 * math.ceil((12 + 4.5 * math.sqrt(stretch)) / 8))
+            size = min(256, 8 * math.ceil((16 + 6 * math.sqrt(stretch)) / 8))
             p, weight = _beta_nodes(mean, theta, x + self.extra, size)
             roots = _roots(p, j, self.k)
 

@@ -91,6 +91,10 @@ class ParetoNBD(PurchaseModel):
     def _start(self, purchases, time, customers):
         return np.array([np.log(purchases / time) + 0.5, 0.5, -np.log(time / customers), 0.5])
 
+    def bend(self, y):
+        """Return the faster of the rates at which the past of buying and of staying loses weight."""
+        return max(np.exp(y[0] + y[1]), np.exp(y[2] + y[3]))
+
     def paths(self, y, gone, alive):
         """Return U(x, t_x) and V(x, T) with their slopes by the four coordinates.
 

@@ -36,6 +36,10 @@ class PurchaseModel:
         """Return the four working coordinates (log m, log φ, dropout, log dispersion of dropout) of a vector."""
         return work[:4]
 
+    def bend(self, y):
+        """Return the rate at which the past loses weight: predictions are smooth in log(1 + bend T)."""
+        return np.exp(y[0] + y[1])
+
     def rising(self, y, top):
         """Return A(x) for x = 0 … top and its slope by log φ; that by log m is kx."""
         i = np.arange(self.k * top, dtype=float)

@@ -151,7 +151,7 @@ class GammaGamma:
         Returns
         -------
         ndarray, shape (n,)
-            Amounts; as a mean missing where px + q ≤ 1 and it does not exist.
+            Amounts; missing where the mean amount is missing or negative, and as a mean where px + q ≤ 1.
 
         Examples
         --------
@@ -164,7 +164,8 @@ class GammaGamma:
             per = _per_shape(p * np.arange(x.max() + 1) + q, spend_as)[x]
         else:
             per = _per_shape(p * x + q, spend_as)
-        return p * (v + np.where(x > 0, x * mean, 0.0)) * per
+        paid = np.where(x > 0, x * mean, 0.0)
+        return p * (v + np.where(paid >= 0, paid, np.nan)) * per
 
     def expected_spend_in(self, params, table, spend_as="mean"):
         """Return `expected_spend` as an expression over a table with `frequency` and `monetary_value`.
@@ -181,14 +182,14 @@ class GammaGamma:
         Returns
         -------
         ibis.Value
-            Amounts, missing where they do not exist.
+            Amounts, missing where `expected_spend` is.
         """
         if spend_as != "mean":
             raise DataError("spend_as='median' needs a data frame: hand over summary.to_pandas().")
         p, q, v = (float(value) for value in params)
         paid = (table.frequency > 0).ifelse(table.frequency * table.monetary_value, 0.0)
         below = p * table.frequency + (q - 1)
-        return (below > 0).ifelse(p * (v + paid) / below, ibis.null("float64"))
+        return ((below > 0) & (paid >= 0)).ifelse(p * (v + paid) / below, ibis.null("float64"))
 
     def draw_amounts(self, rng, params, x, mean, who):
         """Return simulated amounts of future purchases.

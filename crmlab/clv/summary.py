@@ -59,7 +59,8 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None, timing=
 
     Notes
     -----
-    Customers who first buy after the end of calibration are not in the summary: the models could not know them.
+    Customers who first buy after the end of calibration are not in the summary: the models could not know them. The
+    summary is an expression that every use computes anew: from a long log, keep it with ``summary.cache()``.
     The definition is that of Fader, Hardie and Lee (2005), Marketing Science 24(2), 275-284, section 3; `log_gaps` is
     what Reutterer, Platzer and Schröder (2021), International Journal of Research in Marketing 38(1), 194-215, add.
 
