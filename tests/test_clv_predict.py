@@ -265,7 +265,7 @@ def _equity(fits, data):
 @pytest.mark.parametrize(
     ("change", "by", "words"),
     [
-        ({"monetary_value": np.nan}, None, "45 customers have no expected amount.*monetary_value is missing"),
+        ({"monetary_value": np.nan}, None, "customers have no expected amount.*monetary_value is missing"),
         ({}, "nothing", "lacks nothing"),
         ({"group": None}, "group", "100 customers have no group"),
         ({"group": "all"}, "group", "must not be called 'all'"),
@@ -274,9 +274,10 @@ def _equity(fits, data):
 )
 def test_equity_that_cannot_be_summed_is_refused_in_words(fits, cdnow_summary, change, by, words):
     some = cdnow_summary.head(100).assign(**change)
-    assert (some["frequency"] > 0).sum() == 45
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as refused:
         clv.customer_equity(*_equity(fits, some), by=by, draws=2)
+    if "monetary_value" in change:
+        assert str(refused.value).startswith(f"{(some['frequency'] > 0).sum()} customers")
 
 
 def test_the_median_amount_is_finite_where_the_mean_does_not_exist(fits, cdnow_summary):

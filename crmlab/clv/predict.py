@@ -344,7 +344,7 @@ def customer_equity(
         found["customers"] = found["customers"].astype(int)
         sums = np.column_stack([sums, sums.sum(axis=1)])
     found["lower"], found["upper"] = interval(sums, level)
-    found["share"] = found["value"] / table["clv"].sum()
+    found["share"] = found["value"] / found["value"].iloc[-1]
     # A future in which nobody buys has no shares: it counts as none for everybody.
     found["share_lower"], found["share_upper"] = interval(sums / np.maximum(sums[:, -1:], 1e-300), level)
     return found
