@@ -1,0 +1,108 @@
+"""Five measures of a relationship: who, how, how broad, how long, and through whom."""
+
+import ibis
+import numpy as np
+import pandas as pd
+from ibis import _
+from scipy.special import ndtri
+
+from crmlab.data import load
+from crmlab.data.errors import DataError
+from crmlab.lifecycle.intervals import wilson
+
+QUESTIONS = {
+    "who": ("household", "which customers belong together (an address, a household, a firm)"),
+    "how": ("contact", "through which contact each purchase came about (visit, telephone, e-mail, shop)"),
+    "breadth": ("product", "what was bought"),
+    "participants": ("intermediary", "who stood between (store, dealer, agent)"),
+}
+"""What a column has to say for each measure; how long the relationship lasts, the dates say."""
+
+
+def measures(log, household=None, contact=None, product="product_id", intermediary=None, level=0.95):
+    r"""Return five measures of the relationship with customers, and name those that the data cannot give.
+
+    *Who*: the share of rows that have a customer at all, and customers per household. *How*: different contacts per
+    customer. *Breadth*: different products per customer. *Duration*: days from the first to the last purchase, and
+    purchase days. *Participants*: different intermediaries per customer. The interval of a mean over :math:`n`
+    customers is :math:`\bar x \pm z s / \sqrt n`, that of a share is Wilson's.
+
+    Parameters
+    ----------
+    log : ibis.Table, frame, str or path
+        A transaction log, or anything `crmlab.data.load` accepts; rows without a customer are what *who* counts.
+    household : str, optional
+        Column that says which customers belong together.
+    contact : str, optional
+        Column with the kind of contact.
+    product : str, optional
+        Column with what was bought: products, or categories.
+    intermediary : str, optional
+        Column with the store, dealer or agent.
+    level : float
+        Level of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `measure` and `quantity`: `value`, `low`, `high`, `median`, `of` (rows, households or customers),
+        `lacking` (what the data would have to say; empty where there is a value).
+
+    Raises
+    ------
+    DataError
+        A named column that is not there, rows without a date, no rows, no row with a customer.
+
+    Examples
+    --------
+    >>> table = measures("complete_journey", intermediary="store_id")
+    >>> table.loc[("participants", "per customer"), ["value", "median"]].round(2).tolist()
+    [4.23, 4.0]
+    """
+    log = load(log)
+    named = {"household": household, "contact": contact, "product": product, "intermediary": intermediary}
+    own = {role: column for role, column in named.items() if column is not None}
+    default = {"product"} if product == "product_id" else set()
+    if lost := [column for role, column in own.items() if column not in log.columns and role not in default]:
+        raise DataError(f"The log has no column {', '.join(lost)}; it has {', '.join(log.columns)}.")
+    own = {role: column for role, column in own.items() if column in log.columns}
+    log = log.select("customer_id", day=_.date.cast("date"), **{role: log[column] for role, column in own.items()})
+    facts = log.aggregate(rows=_.count(), named=_.customer_id.count(), dated=_.day.count()).to_pyarrow().to_pylist()[0]
+    if not facts["named"]:
+        raise DataError(f"None of the {facts['rows']:,} rows has a customer_id: there is no relationship to measure.")
+    if lost := facts["rows"] - facts["dated"]:
+        raise DataError(f"{lost:,} rows have no date; crmlab.data.audit(log).kept leaves them out and lists them.")
+    customers = log.filter(_.customer_id.notnull()).group_by("customer_id")
+    counts = {role: _[role].nunique() for role in own if role != "household"}
+    each = customers.aggregate(duration=_.day.max().delta(_.day.min(), unit="day"), days=_.day.nunique(), **counts)
+    found = _means(each, ["duration", "days", *counts], level)
+    share, low, high = wilson(facts["named"], facts["rows"], level)
+    rows = {("who", "rows with a customer"): {"value": share, "low": low, "high": high, "of": facts["rows"]}}
+    if "household" in own:
+        homes = log.filter(_.customer_id.notnull() & _.household.notnull()).group_by("household")
+        sizes = homes.aggregate(size=_.customer_id.nunique()).select(household="size")
+        found |= _means(sizes, ["household"], level)
+    for measure, (role, words) in QUESTIONS.items():
+        quantity = "customers per household" if measure == "who" else "per customer"
+        rows[measure, quantity] = found.get(role) or {"lacking": f"a column that says {words} ({role}=…)"}
+        if measure == "breadth":
+            rows["duration", "days from first to last"] = found["duration"]
+            rows["duration", "purchase days"] = found["days"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "median", "of", "lacking"])
+    table.index = pd.MultiIndex.from_tuples(list(rows), names=["measure", "quantity"])
+    numbers = ["value", "low", "high", "median", "of"]
+    return table.astype(dict.fromkeys(numbers, float)).assign(lacking=table["lacking"].fillna(""))
+
+
+def _means(table, columns, level):
+    """Mean, its interval and the median of each column."""
+    parts = {name: ibis._[name].cast("float64") for name in columns}
+    sums = {f"{name}_{i}": part for name, x in parts.items() for i, part in enumerate((x.mean(), x.std(), x.median()))}
+    facts = table.aggregate(of=_.count(), **sums).to_pyarrow().to_pylist()[0]
+    of, found = facts["of"], {}
+    for name in columns:
+        mean, spread, median = (facts[f"{name}_{i}"] for i in range(3))
+        # One customer has no spread, and so the mean no interval.
+        half = np.nan if spread is None else ndtri((1 + level) / 2) * spread / np.sqrt(of)
+        found[name] = {"value": mean, "low": mean - half, "high": mean + half, "median": median, "of": of}
+    return found

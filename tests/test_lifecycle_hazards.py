@@ -1,0 +1,144 @@
+import importlib.metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize_scalar
+
+from crmlab import data
+from crmlab.data import DataError
+from crmlab.lifecycle import cox
+from tests.test_lifecycle_durations import remission, telco
+
+
+def rossi():
+    """The recidivism data, from CRMLAB_DATA_DIR or from lifelines where that happens to be installed."""
+    file = data.data_folder() / "rossi.csv"
+    if not file.is_file():
+        try:
+            file = importlib.metadata.distribution("lifelines").locate_file("lifelines/datasets/rossi.csv")
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    return pd.read_csv(file)
+
+
+def published_numbers():
+    table = remission().assign(treated=lambda d: (d["arm"] == "drug").astype(int))
+    efron, breslow = (cox(table, "~ treated", "weeks", "relapse", ties=ties) for ties in ("efron", "breslow"))
+    numbers = {f"freireich.cox.efron.{k}": efron.table[k].item() for k in ("coef", "se", "hazard_ratio")}
+    numbers["freireich.cox.efron.llf"] = efron.likelihood["llf"]
+    numbers["freireich.cox.breslow.hazard_ratio"] = breslow.table["hazard_ratio"].item()
+    numbers["freireich.cox.breslow.llf"] = breslow.likelihood["llf"]
+    numbers["freireich.cox.breslow.null.llf"] = breslow.likelihood["llf_null"]
+    if (prisoners := rossi()) is not None:
+        found = cox(prisoners, "~ fin + age + race + wexp + mar + paro + prio", "week", "arrest")
+        numbers |= {f"rossi.cox.coef.{term}": value for term, value in found.table["coef"].items()}
+        numbers |= {f"rossi.cox.se.{term}": value for term, value in found.table["se"].items()}
+        numbers["rossi.cox.likelihood.statistic"] = found.likelihood["statistic"]
+        numbers["rossi.cox.likelihood.llf"] = found.likelihood["llf"]
+        numbers["rossi.cox.concordance.value"] = found.concordance["concordance"]
+        numbers["rossi.cox.concordance.se"] = (found.concordance["high"] - found.concordance["low"]) / 2 / 1.959964
+        tested = cox(prisoners, "~ fin + age + prio", "week", "arrest").proportionality
+        for column in ("rho", "statistic", "p_value"):
+            numbers |= {f"rossi.zph.{column}.{term.lower()}": v for term, v in tested[column].dropna().items()}
+    return numbers
+
+
+TOY = pd.DataFrame({"t": [1, 2, 3, 4], "e": [1, 1, 0, 1], "x": [1, 0, 1, 0]})
+
+
+def test_a_hand_worked_partial_likelihood():
+    # With r = exp(b): r / (2 + 2r) at 1, 1 / (2 + r) at 2, 1 / 1 at 4; its logarithm is greatest at r = sqrt(2).
+    found = cox(TOY, "~ x", "t", "e")
+    assert found.table.loc["x", "hazard_ratio"] == pytest.approx(np.sqrt(2))
+    r = np.sqrt(2)
+    assert found.likelihood["llf"] == pytest.approx(np.log(r / (2 + 2 * r) / (2 + r)))
+    assert found.likelihood["llf_null"] == pytest.approx(np.log(1 / 4 / 3))
+    # Pairs: 1 before 2, 3, 4 (x 1 against 0, 1, 0: right, tie, right); 2 before 3, 4 (wrong, tie).
+    assert found.concordance["concordance"] == pytest.approx((1 + 0.5 + 1 + 0 + 0.5) / 5)
+
+
+def test_ties_are_counted_as_efron_says():
+    tied = pd.DataFrame({"t": [1, 1, 2, 2], "e": [1, 1, 1, 0], "x": [1, 0, 1, 0]})
+
+    def minus_llf(b):
+        r = np.exp(b)
+        return -(np.log(r) - np.log(2 + 2 * r) - np.log(2 + 2 * r - (1 + r) / 2) + np.log(r) - np.log(1 + r))
+
+    found = cox(tied, "~ x", "t", "e")
+    best = minimize_scalar(minus_llf, bounds=(-5, 5), method="bounded", options={"xatol": 1e-10})
+    assert found.table.loc["x", "coef"] == pytest.approx(best.x, abs=1e-6)
+    assert found.likelihood["llf"] == pytest.approx(-best.fun)
+
+
+def test_terms_may_be_in_any_unit_and_customers_in_any_order():
+    table = remission().assign(x=lambda d: (d["arm"] == "drug") * 1e6, z=lambda d: np.sin(np.arange(len(d))) * 1e-3)
+    found = cox(table, "~ x + z", "weeks", "relapse")
+    same = cox(table.assign(x=table["x"] / 1e6, z=table["z"] * 1e3)[::-1], "~ x + z", "weeks", "relapse")
+    assert found.table["z"].to_numpy() == pytest.approx(same.table["z"].to_numpy(), rel=1e-6)
+    assert found.concordance.to_numpy() == pytest.approx(same.concordance.to_numpy())
+    assert found.proportionality["statistic"].to_numpy() == pytest.approx(same.proportionality["statistic"].to_numpy())
+
+
+def test_each_stratum_has_a_hazard_of_its_own():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"g": np.repeat(["a", "b"], 300), "x": rng.normal(size=600)})
+    # Both groups share the effect of x; the hazard of b is a hundred times that of a.
+    rate = np.exp(0.7 * table["x"]) * np.where(table["g"] == "b", 100, 1)
+    table["t"], table["e"] = rng.exponential(1 / rate), 1
+    coef = cox(table, "~ x", "t", "e", strata="g").table.loc["x"]
+    assert abs(coef["coef"] - 0.7) < 3 * coef["se"]
+    parts = [cox(table[table["g"] == g], "~ x", "t", "e").likelihood["llf_null"] for g in "ab"]
+    assert cox(table, "~ x", "t", "e", strata="g").likelihood["llf_null"] == pytest.approx(sum(parts))
+
+
+def test_an_effect_that_fades_is_found_not_proportional():
+    rng = np.random.default_rng(7)
+    x = np.repeat([0, 1], 400)
+    steady = rng.exponential(1 / np.exp(0.8 * x))
+    # Crossing hazards: the one constant, the other rising.
+    fading = np.where(x == 1, rng.exponential(1, 800), rng.weibull(3, 800))
+    for t, rejected in ((steady, False), (fading, True)):
+        found = cox(pd.DataFrame({"t": t, "e": 1, "x": x}), "~ x", "t", "e").proportionality
+        assert (found.loc["x", "p_value"] < 0.001) == rejected
+        assert found.loc["x", "statistic"] == pytest.approx(found.loc["GLOBAL", "statistic"]), "one term is all terms"
+
+
+def test_contracts_of_telco_are_not_proportional():
+    found = cox(telco(), "~ Contract + PaperlessBilling", "tenure", "left")
+    assert found.likelihood["customers"] == 7043
+    assert found.likelihood["events"] == 1869
+    assert found.table.loc["Contract[T.Two year]", "high"] < 0.1
+    assert found.proportionality.loc["GLOBAL", "p_value"] < 1e-6
+    assert found.concordance["low"] > 0.75
+
+
+@pytest.mark.parametrize(
+    ("change", "formula", "words"),
+    [
+        ({}, "~ x + nothing", "no column nothing"),
+        ({}, "~ x +", "cannot be read"),
+        ({}, "~ log(x, 3, 4)", "cannot be applied"),
+        ({}, "~ 1", "has no term"),
+        ({"y": [2, 0, 2, 0]}, "~ x + y", "repeat one another"),
+        ({"x": 1}, "~ x", "do not vary"),
+        ({"x": [1, None, 1, 0]}, "~ x", r"missing in x \(1\)"),
+        ({"e": 0}, "~ x", "Nobody left"),
+        ({"e": [1, 2, 0, 1]}, "~ x", "not 2"),
+        ({"x": [1, 1, 0, 0], "e": [1, 1, 0, 0]}, "~ x", "'x' has no finite estimate"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_in_words(change, formula, words):
+    with pytest.raises(DataError, match=words):
+        cox(TOY.assign(**change), formula, "t", "e")
+
+
+def test_events_at_one_time_say_nothing_about_proportionality():
+    found = cox(pd.DataFrame({"t": [1, 1, 2, 2], "e": [1, 1, 0, 0], "x": [0, 1, 0, 2]}), "~ x", "t", "e")
+    assert found.proportionality["p_value"].isna().all()
+    assert np.isfinite(found.table["coef"].item())
+
+
+def test_unknown_ties_are_refused():
+    with pytest.raises(DataError, match="efron or breslow, not 'exact'"):
+        cox(TOY, "~ x", "t", "e", ties="exact")
