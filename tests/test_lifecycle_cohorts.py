@@ -121,41 +121,6 @@ def test_retention_or_later_never_rises_within_the_same_customers():
     assert curve["retention"].iloc[-1] == exact["retention"].iloc[-1], "at the right edge both say the same"
 
 
-def published_numbers():
-    """Retention and repeat orders in CDNOW and, where there is a copy, in both years of Online Retail."""
-    quarters = lifecycle.orders_of_known("cdnow", "Q", **WHOLE).loc["1998-04-01"]
-    numbers = {
-        "cdnow.second_quarter_1998.repeat_orders": quarters["repeat_share"],
-        "cdnow.second_quarter_1998.retention": quarters["retention"],
-    }
-    log = online_retail_two_years()
-    if log is None:
-        return numbers
-    # Both years run from December, so that a month later they are calendar years.
-    shifted = log.filter(ibis._.date < ibis.timestamp("2011-12-01")).mutate(date=ibis._.date + ibis.interval(months=1))
-    years = lifecycle.orders_of_known(shifted, "Y", observation_end="2011-12-31").loc["2011-01-01"]
-    calendar = lifecycle.orders_of_known(log, "Y", observation_end="2011-12-31").loc["2011-01-01"]
-    return numbers | {
-        "online_retail_two_years.repeat_orders.year_2011": calendar["repeat_share"],
-        "online_retail_two_years.retention.second_year": years["retention"],
-        "online_retail_two_years.retention.month1": lifecycle.retention(log, "M").loc[1, "retention"],
-    }
-
-
-def online_retail_two_years():
-    """Both years of Online Retail, customers known, amounts positive, the overlap once; or None."""
-    folder = data.data_folder()
-    if not all((folder / f).exists() for f in ("online_retail.parquet", "online_retail_II_2009_2010.parquet")):
-        return None
-    columns = ["customer_id", "date", "amount", "order_id", "quantity", "unit_price"]
-    first, second = (
-        data.open_dataset(name).select(columns).mutate(quantity=ibis._.quantity.cast("int64"))
-        for name in ("online_retail_ii", "online_retail")
-    )
-    both = first.filter(ibis._.date < ibis.timestamp("2010-12-01")).union(second)
-    return both.filter(ibis._.customer_id.notnull() & (ibis._.quantity > 0) & (ibis._.unit_price > 0))
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

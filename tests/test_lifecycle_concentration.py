@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from crmlab import data, lifecycle
 from crmlab.data import DataError
 from crmlab.lifecycle import shares
-from tests.test_lifecycle_cohorts import online_retail_two_years
 
 VALUES = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)
 
@@ -58,22 +57,6 @@ def test_weights_are_repetitions_and_order_makes_no_difference(pairs, seed):
 
 def paid_by_customer(log):
     return log.group_by("customer_id").aggregate(paid=lambda t: t.amount.sum()).to_pandas()["paid"]
-
-
-def published_numbers():
-    """Top shares and Gini coefficients of the logs."""
-    paid = paid_by_customer(data.open_dataset("cdnow"))
-    revenues = {"cdnow": paid[paid > 0], "complete_journey": paid_by_customer(data.open_dataset("complete_journey"))}
-    if (both := online_retail_two_years()) is not None:
-        revenues["online_retail_two_years"] = paid_by_customer(both)
-    names = {"top share": "top20", "gini": "gini"}
-    numbers = {
-        f"{name}.concentration.{names[measure]}": value
-        for name, revenue in revenues.items()
-        for measure, value in lifecycle.concentration(revenue, n_boot=0)["value"].items()
-    }
-    growth = lifecycle.concentration_growth("cdnow", [273], n_boot=0)["value"]
-    return numbers | {"cdnow.concentration.top20_39_weeks": growth.loc[(273, "top share")]}
 
 
 def test_shares_have_intervals_that_a_seed_repeats():

@@ -10,38 +10,11 @@ from statsmodels.duration.survfunc import CumIncidenceRight, SurvfuncRight, surv
 
 from crmlab import data
 from crmlab.data import DataError
-from crmlab.lifecycle import cumulative_incidence, survival, survival_at
-
-# Weeks in remission of Freireich et al. (1963), as every textbook prints them; + is a patient still in remission.
-DRUG = "6 6 6 6+ 7 9+ 10 10+ 11+ 13 16 17+ 19+ 20+ 22 23 25+ 32+ 32+ 34+ 35+"
-PLACEBO = "1 1 2 2 3 4 4 5 5 8 8 8 8 11 11 12 12 15 17 22 23"
-
-
-def remission():
-    rows = [(arm, w) for arm, weeks in (("drug", DRUG), ("placebo", PLACEBO)) for w in weeks.split()]
-    return pd.DataFrame(
-        [(arm, int(w.rstrip("+")), int("+" not in w)) for arm, w in rows], columns=["arm", "weeks", "relapse"]
-    )
+from crmlab.lifecycle import cumulative_incidence, remission, survival, survival_at
 
 
 def telco():
     return data.open_dataset("telco_churn").rename(left="Churn")
-
-
-def published_numbers():
-    found = survival(remission(), "weeks", "relapse", by="arm")
-    drug = found.curve.loc["drug", "survival"]
-    numbers = {f"freireich.kaplan_meier.week{w}": drug[w] for w in (6, 7, 10, 13, 16, 22, 23)}
-    numbers |= {f"freireich.median.{arm}": value for arm, value in found.summary["median"].items()}
-    numbers["freireich.logrank.statistic"] = found.logrank["statistic"]
-    curve = survival(telco(), "tenure", "left").curve
-    for column in ("survival", "low", "high"):
-        for month in (12, 24, 72):
-            numbers[f"telco_churn.kaplan_meier.{column}_month{month}"] = curve.loc[month, column]
-    table = telco()
-    monthly = table.filter((table.Contract == "Month-to-month") & (table.InternetService != "No"))
-    (row,) = survival(monthly, "tenure", "left").summary.to_dict("records")
-    return numbers | {f"telco_churn.monthly_internet.{k}": row[k] for k in ("customers", "events", "median")}
 
 
 PEOPLE = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2), st.sampled_from("abc")), min_size=1, max_size=40)
@@ -212,15 +185,11 @@ def test_negative_weights_are_refused():
 
 
 def test_policies_of_an_insurer_end_in_three_ways():
-    if not (data.data_folder() / "us_life_lapse.rda").is_file():
-        pytest.skip("needs us_life_lapse.rda (uslapseagent of the R package CASdatasets) in CRMLAB_DATA_DIR")
-    import rdata
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        policies = rdata.read_rda(data.data_folder() / "us_life_lapse.rda")["uslapseagent"]
-    table = cumulative_incidence(policies, "duration", "termination.cause", "in-force")
+    if not data.present("us_life_lapse"):
+        pytest.skip("us_life_lapse is not on this machine; `crmlab data get us_life_lapse` says how to fetch it")
+    policies = data.open_dataset("us_life_lapse").to_pandas()
+    table = cumulative_incidence(policies, "duration", "cause", "in-force")
     assert table.groupby("cause")["events"].sum().to_dict() == {"death": 1284, "other": 2482, "surrender": 11098}
-    naive = policies.assign(left=(policies["termination.cause"] == "surrender").astype(int))
+    naive = policies.assign(left=(policies["cause"] == "surrender").astype(int))
     kept = survival(naive, "duration", "left").curve["survival"]
     assert 1 - kept.iloc[-1] > table.loc["surrender", "incidence"].iloc[-1] + 0.05

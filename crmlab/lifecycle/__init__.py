@@ -7,6 +7,7 @@ _HOMES = {
     "auc": "churn",
     "buying_rates": "seasons",
     "calibration": "churn",
+    "chain_forecast": "chains",
     "churn_models": "churn",
     "cohorts": "triangles",
     "concentration": "shares",
@@ -33,6 +34,8 @@ _HOMES = {
     "profile": "segmenting",
     "profit": "churn",
     "rates": "activity",
+    "remission": "literature",
+    "reproduce": "literature",
     "retention": "triangles",
     "rfm": "scores",
     "rule_segments": "segmenting",
@@ -47,5 +50,6 @@ _HOMES = {
     "transitions": "activity",
     "whale_curve": "shares",
     "whale_peak": "shares",
+    "win_back": "chains",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
