@@ -186,9 +186,7 @@ def test_r_data_become_parquet(tmp_path):
 def test_a_set_without_an_address_says_how_to_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setenv("CRMLAB_DATA_DIR", str(tmp_path))
     assert not data.present("us_life_lapse")
-    with pytest.raises(
-        DataError, match=r"by hand: put data/uslapseagent\.rda of the R package CASdatasets"
-    ):
+    with pytest.raises(DataError, match=r"by hand: put data/uslapseagent\.rda of the R package CASdatasets"):
         data.fetch("us_life_lapse")
 
 

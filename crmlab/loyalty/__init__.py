@@ -1,0 +1,40 @@
+"""Satisfaction and loyalty: from the questionnaire to the decision."""
+
+from crmlab._lazy import attach
+
+_HOMES = {
+    "PathModel": "pathmodel",
+    "PathResult": "pathmodel",
+    "SurveySpec": "questionnaire",
+    "audit": "screening",
+    "brand_choice": "behaviour",
+    "break_off": "abandonment",
+    "cell_values": "money",
+    "cells": "quadrants",
+    "cfa": "factors",
+    "compare_groups": "groups",
+    "curve": "gap",
+    "dick_basu": "quadrants",
+    "drivers": "importance",
+    "htmt": "discriminant",
+    "index_score": "scoring",
+    "invariance": "factors",
+    "ipma": "priorities",
+    "method_alarms": "factors",
+    "moderate": "moderation",
+    "nps": "scoring",
+    "one_or_two_factors": "factors",
+    "ordered": "ordinal",
+    "penalty_reward": "asymmetry",
+    "predictive": "prediction",
+    "price_tolerance": "tolerance",
+    "purchase_runs": "behaviour",
+    "reliability": "consistency",
+    "reproduce": "literature",
+    "scores": "scoring",
+    "simulate_break_off": "abandonment",
+    "spec": "questionnaire",
+    "top_box": "scoring",
+    "verdict": "verdicts",
+}
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
