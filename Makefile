@@ -41,6 +41,8 @@ format: $(VENV)/.ready  ## Rewrite code and notebooks in the project's style
 
 bench: $(VENV)/.ready  ## Time crmlab and its peers side by side
 	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks.lifecycle
+	@$(BIN)/python -m tests.benchmarks.loyalty
 
 notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
 	@$(BIN)/python tests/store_outputs.py

@@ -124,6 +124,14 @@ def test_more_periods_than_fit_into_one_word_are_counted_all_the_same():
     assert table["new"].to_list() == born.to_list()
 
 
+def test_reading_in_blocks_changes_nothing(monkeypatch):
+    whole = [lifecycle.states("cdnow_sample", "W"), lifecycle.transitions("cdnow_sample", "W", order=2)]
+    monkeypatch.setattr("crmlab.lifecycle.histories.CELLS", 10_000)
+    blocks = [lifecycle.states("cdnow_sample", "W"), lifecycle.transitions("cdnow_sample", "W", order=2)]
+    for one, other in zip(whole, blocks, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
 def test_an_incomplete_last_period_is_marked_and_has_no_rates():
     table = lifecycle.states(TOY, observation_end="2024-04-29")
     assert table["complete"].to_list() == [True, True, True, False]
@@ -179,15 +187,17 @@ def test_transitions_of_a_hand_worked_log():
     assert truncated["count"].sum() == 6, "moves out of the first month are not those of new customers"
 
 
-@settings(max_examples=20, deadline=None)
-@given(LOGS)
-def test_transitions_equal_a_plain_loop(rows):
-    periods, histories = histories_by_loop(rows, "M")
+@settings(max_examples=30, deadline=None)
+@given(LOGS, st.sampled_from("WM"))
+def test_transitions_equal_a_plain_loop(rows, period):
+    periods, histories = histories_by_loop(rows, period)
     if len(periods) < 3:
         return
     log = pd.DataFrame(rows, columns=["customer_id", "date"])
-    end = str((periods[-1] + datetime.timedelta(days=31)).replace(day=1) - datetime.timedelta(days=1))
-    table = lifecycle.transitions(log, "M", observation_end=end, **WHOLE)
+    end = periods[-1] + datetime.timedelta(days=6)
+    if period == "M":
+        end = (periods[-1] + datetime.timedelta(days=31)).replace(day=1) - datetime.timedelta(days=1)
+    table = lifecycle.transitions(log, period, observation_end=end, **WHOLE)
     counts = {}
     for history in histories.values():
         named = []

@@ -62,6 +62,12 @@ def test_triangles_equal_a_plain_loop_and_begin_with_everyone(rows, period):
     shares = whole.div(whole[0], axis=0)
     assert shares[0].dropna().eq(1).all()
     later = lifecycle.cohorts(log, period, definition="on_or_after", **WHOLE)
+    kept = expected["customers"] * 0
+    for customer in {c for c, _ in rows}:
+        days = [day for c, day in rows if c == customer]
+        born, lost = (index.index(first_day(day, period)) for day in (min(days), max(days)))
+        kept[born, : lost - born + 1] += 1
+    np.testing.assert_array_equal(later.to_numpy()[seen], kept[seen])
     assert (later.diff(axis=1).iloc[:, 1:].fillna(0) <= 0).all().all(), "who is not lost later is not lost earlier"
     assert (later.fillna(0) >= whole.fillna(0)).all().all()
 

@@ -248,3 +248,34 @@ def test_measures_name_what_is_lacking_and_refuse_what_is_not_there():
     with pytest.raises(DataError, match="1 rows have no date"):
         lifecycle.measures(PRODUCTS.assign(date=PRODUCTS["date"].where(PRODUCTS.index > 0)))
     assert lifecycle.measures(PRODUCTS[:1])["low"].isna().sum() > 2, "one customer has no interval"
+
+
+def test_trial_and_repeat_of_a_hand_worked_log():
+    rows = [
+        ("a", "x", 1), ("a", "x", 40), ("a", "x", 41),  # known from the washout: a buyer, no trial
+        ("b", "x", 30), ("b", "x", 30), ("b", "x", 37),  # twice on a day is no repeat, a week later it is one
+        ("c", "x", 30), ("c", "x", 38), ("c", "y", 31),  # a day too late
+        ("d", "y", 95), ("d", "y", 96),  # not followed for long enough
+        ("e", None, 50), ("e", "z", 100),
+    ]  # fmt: skip
+    log = pd.DataFrame(rows, columns=["customer_id", "brand", "day"])
+    log["date"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(log.pop("day") - 1, unit="D")
+    table = lifecycle.trial_repeat(log, "brand", within=7, washout=10)
+    assert table.index.to_list() == ["x", "y", "z"], "most buyers first"
+    assert table[["buyers", "trials", "repeats"]].to_numpy().tolist() == [[3, 2, 1], [2, 1, 0], [1, 0, 0]]
+    assert table["share"].to_list() == pytest.approx([0.5, 0.0, np.nan], nan_ok=True)
+    assert table.loc["x", ["low", "high"]].to_list() == pytest.approx([0.0945, 0.9055], abs=1e-4), "Wilson"
+    assert lifecycle.trial_repeat(log, "brand", within=7, washout=0).loc["x", "trials"] == 3
+    shuffled = lifecycle.trial_repeat(log.sample(frac=1, random_state=1), "brand", within=7, washout=10)
+    pd.testing.assert_frame_equal(shuffled, table)
+
+
+def test_trial_and_repeat_refuses_what_cannot_be_followed():
+    log = pd.DataFrame({"customer_id": ["a", "a"], "date": ["2024-02-28", "2024-03-01"], "product_id": ["x", "x"]})
+    assert lifecycle.trial_repeat(log, within=2, washout=0)["repeats"].to_list() == [1], "29 February counts"
+    with pytest.raises(DataError, match="lower washout or within"):
+        lifecycle.trial_repeat(log, within=2, washout=1)
+    with pytest.raises(DataError, match="within=0 must be 1 day or more"):
+        lifecycle.trial_repeat(log, within=0)
+    with pytest.raises(DataError, match="no column brand"):
+        lifecycle.trial_repeat(log, "brand")

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
+from statsmodels.duration.hazard_regression import PHReg
 
 from crmlab.data import DataError
-from crmlab.lifecycle import cox, remission
+from crmlab.lifecycle import cox, cox_by_time, remission
 from tests.test_lifecycle_durations import telco
 
 TOY = pd.DataFrame({"t": [1, 2, 3, 4], "e": [1, 1, 0, 1], "x": [1, 0, 1, 0]})
@@ -100,6 +101,45 @@ def test_events_at_one_time_say_nothing_about_proportionality():
     found = cox(pd.DataFrame({"t": [1, 1, 2, 2], "e": [1, 1, 0, 0], "x": [0, 1, 0, 2]}), "~ x", "t", "e")
     assert found.proportionality["p_value"].isna().all()
     assert np.isfinite(found.table["coef"].item())
+
+
+def test_skewed_columns_do_not_make_the_search_overshoot():
+    rng = np.random.default_rng(0)
+    # A rare trait with a strong effect, at few different times: full Newton steps from zero run away.
+    rare = (rng.random(3000) < 0.08).astype(int)
+    t = np.ceil(40 - 4 * rng.exponential(1, 3000)).clip(1)
+    left = rng.random(3000) < np.where(rare, 0.83, 0.1)
+    table = pd.DataFrame({"t": t, "e": left.astype(int), "rare": rare})
+    found = cox(table, "~ rare", "t", "e")
+    model = PHReg(table["t"], table[["rare"]], status=table["e"], ties="efron")
+    assert abs(model.score(found.table["coef"].to_numpy())).max() < 1e-6
+    assert found.table["hazard_ratio"].item() > 5
+
+
+def test_effects_that_change_are_followed_through_time():
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 2, 6000)
+    # The ratio is 4 until time 1 and 1 after it.
+    early = rng.exponential(1 / np.where(x == 1, 0.8, 0.2))
+    t = np.where(early < 1, early, 1 + rng.exponential(2, 6000))
+    table = pd.DataFrame({"t": t, "e": 1, "x": x})
+    found = cox_by_time(table, "~ x", "t", "e", [0, 1, 20]).xs("x", level="term")
+    assert found.index.tolist() == [(0, 1), (1, 20)]
+    assert (found["low"] < [4, 1]).all()
+    assert (found["high"] > [4, 1]).all()
+    whole = cox_by_time(table, "~ x", "t", "e", [0, t.max()]).iloc[0]
+    assert whole.tolist() == pytest.approx(cox(table, "~ x", "t", "e").table.iloc[0].tolist(), rel=1e-5)
+
+
+def test_stretches_without_an_estimate_are_left_out_and_bad_cuts_refused():
+    table = pd.DataFrame({"t": [1, 2, 3, 4, 5, 6, 7, 8], "e": 1, "x": [0, 0, 0, 0, 1, 0, 1, 0]})
+    assert cox_by_time(table, "~ x", "t", "e", [0, 4, 8]).index.get_level_values("begin").tolist() == [4]
+    with pytest.raises(DataError, match="No stretch of time can be fitted"):
+        cox_by_time(table, "~ x", "t", "e", [0, 4])
+    with pytest.raises(DataError, match="Nobody left between 8 and 9"):
+        cox_by_time(table, "~ x", "t", "e", [0, 8, 9])
+    with pytest.raises(DataError, match="at least two growing times"):
+        cox_by_time(table, "~ x", "t", "e", [4, 4])
 
 
 def test_unknown_ties_are_refused():

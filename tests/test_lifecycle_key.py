@@ -57,6 +57,23 @@ def test_the_four_kinds_by_hand():
     assert found.combinations.sum() == 10
 
 
+def test_loyalty_is_kept_of_those_who_were_valuable_before():
+    # Who falls silent is worth little now: n0 was the most valuable but one, c is not falling.
+    before = VALUES.assign(value_before=[95.0, 10, 90, 93] + [5.0] * 6)
+    found = key_customers(LOG, before, top=0.3)
+    assert listed(found, "keep") == ["a", "n0"]
+    assert found.rules.loc["keep", "rule"].startswith("value before ≥ ")
+    assert listed(found, "potential") == ["n5"], "the value now, as without"
+
+
+def test_a_short_history_in_days():
+    # n5 came first 11 days ago; a and c, valuable too, came 55 and 53 days ago.
+    lists = {days: listed(key_customers(LOG, VALUES, top=0.3, new=days), "potential") for days in (10, 11, 54)}
+    assert lists == {10: [], 11: ["n5"], 54: ["c", "n5"]}
+    with pytest.raises(DataError, match="days since the first purchase"):
+        key_customers(LOG, VALUES, new=-1)
+
+
 def test_repeats_count_days_not_rows():
     twice_a_day = pd.concat([LOG, LOG[LOG["customer_id"] == "c"]])
     assert listed(key_customers(twice_a_day), "same_product") == ["a"]

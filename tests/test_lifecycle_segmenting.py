@@ -8,7 +8,7 @@ from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
 from crmlab.data import DataError
-from crmlab.lifecycle import cross, migration, profile, rule_segments, segments
+from crmlab.lifecycle import cross, migration, profile, rule_segments, segment_numbers, segments
 from crmlab.lifecycle.intervals import wilson
 
 
@@ -32,6 +32,46 @@ def test_segments_where_there_are_none_are_unstable():
     stability = segments(one_cloud, ["visits", "spend"], k=5, n_boot=20).stability
     assert stability["low"] < stability["mean"] < 0.8
     assert stability["high"] > stability["mean"]
+
+
+def test_the_number_of_segments_that_the_data_support():
+    # A diamond: four groups by how the features go together, where each feature alone has three.
+    rng = np.random.default_rng(4)
+    centres = np.repeat([[0, 6], [6, 0], [0, -6], [-6, 0]], 40, axis=0)
+    table = pd.DataFrame(centres + rng.normal(size=centres.shape), columns=["visits", "spend"])
+    found = segment_numbers(table, ["visits", "spend"], [4, 6])
+    assert found["p_value"].xs(4, level="segments").to_dict() == {"normal": 0.05, "own values": 0.05}
+    assert found.loc[("normal", 4), "stability"] == pytest.approx(1, abs=0.02)
+    assert found.loc[("own values", 6), "p_value"] > 0.05, "no better than three by three groups of single features"
+    assert (found["low"] <= found["median"]).all()
+    assert (found["median"] <= found["high"]).all()
+
+
+def test_a_cloud_without_groups_supports_no_number():
+    found = segment_numbers(clouds(apart=0.0), ["visits", "spend"], range(2, 5))
+    assert (found["p_value"] > 0.05).all()
+    assert found.index.get_level_values("segments").tolist() == [2, 3, 4] * 2
+
+
+def test_groups_of_one_feature_are_told_from_groups_of_several():
+    table = pd.DataFrame({"days": np.repeat([0.0, 4.0, 8.0], 40) + np.linspace(0, 1, 120)})
+    found = segment_numbers(table, ["days"], [3])["p_value"].droplevel("segments")
+    assert found.to_dict() == {"normal": 0.05, "own values": 1}
+
+
+def test_the_test_of_numbers_does_not_depend_on_row_order_and_takes_features_that_say_the_same():
+    table = clouds().assign(double=lambda d: 2 * d["visits"])
+    plain = segment_numbers(table, list(table), [2], n_null=3)
+    again = segment_numbers(table.sample(frac=1, random_state=3), list(table), [2], n_null=3)
+    pd.testing.assert_frame_equal(plain, again)
+    with pytest.raises(DataError, match="between 2 and the 210 different customers, not 211"):
+        segment_numbers(table, ["visits", "spend"], [2, 211])
+
+
+def test_customers_with_two_names_are_refused():
+    table = clouds().set_index(pd.MultiIndex.from_product([["a", None], range(105)]))
+    with pytest.raises(DataError, match="one row and a name"):
+        segments(table, ["visits", "spend"], k=2)
 
 
 def test_segments_do_not_depend_on_row_order_units_or_names_of_customers():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from crmlab.data import DataError
-from crmlab.lifecycle import at_risk, gaps, habits, idle_return, lost_after, survival
+from crmlab.lifecycle import at_risk, gaps, habits, idle_return, lost_after, pooled_return, survival
 from crmlab.lifecycle.intervals import wilson
 
 TOY = pd.DataFrame(
@@ -188,3 +188,22 @@ def test_habits_need_gaps_and_a_day_within_the_log():
     assert habits(TOY).count().to_pyarrow().as_py() == 0, "nobody has bought on four days"
     one_day = pd.DataFrame({"customer_id": ["a"], "date": ["2024-01-01"]})
     assert habits(one_day).count().to_pyarrow().as_py() == 0
+
+
+def test_pooled_gaps_by_hand():
+    # Gaps: 10 and 20 days ended, 30 days open. S is 1, 2/3 from day 10 and 1/3 from day 20.
+    log = pd.DataFrame({"customer_id": ["a", "a", "a"], "date": ["2024-01-01", "2024-01-11", "2024-01-31"]})
+    found = pooled_return(log, 10, observation_end="2024-03-01")
+    assert len(found) == 31
+    assert found[[0, 5, 10, 15, 25, 30]].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 2, 1 / 2, 0, 0])
+    with pytest.raises(DataError, match="horizon must be a number of days"):
+        pooled_return(log, 0)
+
+
+def test_pooled_gaps_are_not_customers():
+    # A regular buys every day, nine others came once: nine in ten customers are gone, nearly all gaps are a day.
+    days = pd.date_range("2024-01-01", periods=200).strftime("%Y-%m-%d")
+    rows = [("regular", day) for day in days] + [(f"c{i}", days[0]) for i in range(9)]
+    log = pd.DataFrame(rows, columns=["customer_id", "date"])
+    assert pooled_return(log, 30)[0] > 0.9
+    assert idle_return(log, 30, [days[100]], (0,))["share"].item() == 0.1

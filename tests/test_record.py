@@ -12,7 +12,7 @@ import pytest
 from IPython.core import formatters
 
 from crmlab.report import record as record_figure
-from crmlab.report import record_table
+from crmlab.report import record_table, say
 from crmlab.report.record import MAX_ROWS, MIME, collect
 
 
@@ -171,6 +171,11 @@ def test_a_table_that_is_too_long_is_refused_with_advice():
 def test_what_is_no_table_is_refused():
     with pytest.raises(TypeError, match="a pandas table is wanted, not list"):
         record_table("t", [1, 2])
+
+
+def test_two_amounts_in_dollars_do_not_make_a_formula(shown):
+    say("They spent $1,182, the others **$593** of \\$9; $x$ is a formula.")
+    assert shown[-1]["text/markdown"] == "They spent \\$1,182, the others **\\$593** of \\$9; $x$ is a formula."
 
 
 def test_outside_a_notebook_the_words_are_printed(capsys):

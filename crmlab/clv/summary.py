@@ -1,12 +1,11 @@
 """From a purchase log to what the models see: one row a customer, then one row a distinct state."""
 
-import datetime
-
 import ibis
 import numpy as np
 import pandas as pd
 from ibis import _
 
+from crmlab.data.days import dated, day_of
 from crmlab.data.errors import DataError
 
 DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}
@@ -176,25 +175,7 @@ def checked(log):
     (datetime.date(1997, 1, 1), datetime.date(1998, 6, 30))
     """
     log = _as_log(log)
-    has_amount = "amount" in log.columns
-    log = log.select("customer_id", day=_.date.cast("date"), **({"amount": _.amount} if has_amount else {}))
-    facts = log.aggregate(
-        rows=_.count(),
-        nameless=_.customer_id.isnull().sum(),
-        dateless=_.day.isnull().sum(),
-        priceless=_.amount.isnull().sum() if has_amount else ibis.literal(0),
-        first=_.day.min(),
-        last=_.day.max(),
-    ).to_pyarrow()
-    rows, nameless, dateless, priceless, first, last = (facts[c][0].as_py() for c in facts.column_names)
-    if rows == 0:
-        raise DataError("The log has no rows.")
-    if nameless or dateless or priceless:
-        raise DataError(
-            f"Of {rows:,} rows, {nameless:,} have no customer_id, {dateless:,} no date and {priceless:,} no amount. "
-            "Decide what becomes of them: crmlab.data.audit(log).kept leaves them out and lists them."
-        )
-    return log, first, last
+    return dated(log, ["amount"] if "amount" in log.columns else [])
 
 
 def periods(first, last, calibration_end, observation_end):
@@ -254,37 +235,6 @@ def daily_purchases(log, observed):
     """
     amount = {"amount": _.amount.sum()} if "amount" in log.columns else {}
     return log.filter(_.day <= observed).group_by("customer_id", "day").aggregate(**amount)
-
-
-def day_of(name, value):
-    """Return a date as the day it is; text must be ISO, because 01/02/2024 is two days.
-
-    Parameters
-    ----------
-    name : str
-        What the value is, for the message.
-    value : str or date
-        For example ``"2024-01-31"``.
-
-    Returns
-    -------
-    datetime.date
-        The day.
-
-    Raises
-    ------
-    DataError
-        No date, or text in another form.
-
-    Examples
-    --------
-    >>> day_of("calibration_end", "2024-01-31 12:00")
-    datetime.date(2024, 1, 31)
-    """
-    try:
-        return (datetime.datetime.fromisoformat(value) if isinstance(value, str) else pd.Timestamp(value)).date()
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be a date such as 2024-01-31, not {value!r}.") from None
 
 
 def _calendar(calendar, first, observed):

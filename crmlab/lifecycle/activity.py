@@ -1,6 +1,7 @@
 """Who is active, who comes, stays, goes and comes back: states of customers by period, and the moves between them."""
 
 import datetime
+import functools
 
 import ibis
 import numpy as np
@@ -9,7 +10,7 @@ from ibis import _
 from scipy.stats import chi2
 
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.histories import blocks, histories, total
+from crmlab.lifecycle.histories import advanced, delayed, histories, mask, onwards, total, words
 from crmlab.lifecycle.intervals import effective, wilson
 from crmlab.lifecycle.logs import calendar, checked, day_of, position
 
@@ -65,10 +66,10 @@ def states(log, period="M", observation_end=None, left_truncated=True):
     log, first, last = checked(log, observation_end=observation_end)
     table = calendar(first, last, period, left_truncated)
     n = len(table)
-    counts = dict.fromkeys(("known", "active", "new", "returning", "resurrected", "dormant", "lapsed"), 0)
-    for active, customers, _batch in blocks(histories(log, first, period, n), n):
-        known = np.logical_or.accumulate(active)
-        known_before, active_before = _shifted(known), _shifted(active)
+    counts, inside = 0, mask([True] * n)
+    for active, customers, _batch in words(histories(log, first, period, n), n):
+        known = onwards(active) & inside
+        known_before, active_before = delayed(known), delayed(active)
         found = {
             "known": known,
             "active": active,
@@ -76,18 +77,14 @@ def states(log, period="M", observation_end=None, left_truncated=True):
             "returning": active & active_before,
             "resurrected": active & known_before & ~active_before,
             "dormant": known & ~active,
-            "lapsed": active_before & ~active,
+            "lapsed": active_before & ~active & inside,
         }
-        counts = {name: counts[name] + total(flags, customers) for name, flags in found.items()}
+        counts += np.concatenate([total(bits, customers, n) for bits in found.values()])
+    counts = dict(zip(found, counts, strict=True))
     found = pd.DataFrame(counts, index=table.index)
     assert (found["active"] == found["new"] + found["returning"] + found["resurrected"]).all()
     assert (found["known"].shift(fill_value=0) + found["new"] == found["active"] + found["dormant"]).all()
     return found.join(table)
-
-
-def _shifted(periods):
-    """The same a period earlier; nothing before the first."""
-    return np.pad(periods[:-1], ((1, 0), (0, 0)))
 
 
 def rates(log, period="M", observation_end=None, left_truncated=True, level=0.95):
@@ -236,7 +233,7 @@ def _moves(log, period, order, observation_end, left_truncated):
     """Counts of the paths with their sums of squares over customers, and the counts by period."""
     log, first, last = checked(log, observation_end=observation_end)
     table = calendar(first, last, period, left_truncated)
-    n, usable = len(table), table["complete"] & ~table["left_truncated"]
+    n, usable = len(table), (table["complete"] & ~table["left_truncated"]).to_numpy()
     if usable.sum() <= order:
         raise DataError(
             f"Moves of order {order} need {order + 1} complete periods; between {first} and {last} there are "
@@ -245,15 +242,16 @@ def _moves(log, period, order, observation_end, left_truncated):
     paths = _paths(order)
     by_period, squares, clusters = 0, 0, 0
     origins = np.array([[path[:-1] == other[:-1] for other in paths] for path in paths])
-    for active, customers, _batch in blocks(histories(log, first, period, n), n):
-        known = _shifted(np.logical_or.accumulate(active)).view(np.uint8)
-        now, just = active.view(np.uint8), _shifted(active).view(np.uint8)
-        state = (now + now * known * (2 - just) + (1 - now) * known * 4)[usable.to_numpy()]
-        steps = len(state) - order
-        code = sum(state[i : i + steps] * np.uint8(5 ** (order - i)) for i in range(order + 1))
-        made = [code == sum(s * 5 ** (order - i) for i, s in enumerate(path)) for path in paths]
-        by_period = by_period + np.array([total(moves, customers) for moves in made])
-        each = np.array([moves.sum(axis=0, dtype=np.uint16) for moves in made], dtype=float)
+    seen = mask(usable)
+    for active, customers, _batch in words(histories(log, first, period, n), n):
+        known, just = delayed(onwards(active)), delayed(active)
+        now = (active & ~known, active & just, active & known & ~just, known & ~active)
+        steps = [[bits & seen for bits in now]]
+        for _step in range(order):
+            steps.append([advanced(bits) for bits in steps[-1]])
+        made = [functools.reduce(np.bitwise_and, (steps[i][s - 1] for i, s in enumerate(path))) for path in paths]
+        by_period = by_period + np.concatenate([total(moves, customers, n) for moves in made])[:, usable][:, :-order]
+        each = np.array([np.bitwise_count(moves).sum(axis=0) for moves in made], dtype=float)
         squares = squares + (each * customers) @ each.T
         clusters = clusters + (origins @ each > 0) @ customers
     names = [tuple(STATES[s - 1] for s in path) for path in paths]

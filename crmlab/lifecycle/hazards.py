@@ -1,5 +1,6 @@
 """What makes customers leave sooner: Cox regression, with the test of what it assumes."""
 
+import itertools
 import warnings
 from typing import NamedTuple
 
@@ -9,6 +10,10 @@ from scipy.stats import chi2, norm
 
 from crmlab.data.errors import DataError
 from crmlab.lifecycle.durations import Z, columns_of, survival
+
+
+class NoEstimateError(DataError):
+    """Terms whose effect these customers cannot tell."""
 
 
 class Cox(NamedTuple):
@@ -96,19 +101,12 @@ def cox(data, formula, duration, event, ties="efron", strata=None):
     mean, spread = X.to_numpy().mean(axis=0), X.to_numpy().std(axis=0)
     x = (X.to_numpy() - mean) / spread
     model = PHReg(t, x, status=d, strata=stratum, ties=ties)
-    with warnings.catch_warnings():
-        # Whether the search arrived is judged by its gradient below.
-        warnings.simplefilter("ignore")
-        try:
-            fit = model.fit()
-            beta, cov = fit.params, fit.cov_params()
-        except np.linalg.LinAlgError:
-            beta, cov = np.full(x.shape[1], np.nan), np.full((x.shape[1], x.shape[1]), np.nan)
-        se, slope = np.sqrt(np.diag(cov)), model.score(beta)
+    beta, cov = _maximum(model, x.shape[1])
+    se, slope = np.sqrt(np.diag(cov)), model.score(beta)
     # The terms are standardized: a standard error of 10 knows nothing.
     if not (np.abs(slope).max() < 1e-4 * d.sum() and se.max() < 10):
         worst = X.columns[np.argmax(np.nan_to_num(se, nan=np.inf))]
-        raise DataError(
+        raise NoEstimateError(
             f"The term {worst!r} has no finite estimate: customers with one of its values never leave, or always "
             "first. Merge that value with another or leave the term out."
         )
@@ -145,6 +143,84 @@ def cox(data, formula, duration, event, ties="efron", strata=None):
     return Cox(table, likelihood, _concordance(t, d, x @ beta, stratum), proportionality)
 
 
+def cox_by_time(data, formula, duration, event, cuts):
+    """Fit the same Cox regression in successive stretches of time: how does an effect change?
+
+    Each stretch begins with the customers who are still there; those who stay beyond its end count as staying.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or ibis.Table
+        One row a customer.
+    formula : str
+        Right side of a formula, see `cox`.
+    duration, event : str
+        Columns of the time and of whether the customer left then.
+    cuts : sequence of float
+        Times at which stretches end and begin, from the first begin to the last end.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By stretch (`begin`, `end`) and `term`: the `table` of `cox`; without the stretches in which a term has no
+        finite estimate, because nobody with one of its values left then or all customers are alike.
+
+    Raises
+    ------
+    DataError
+        Cuts that do not grow, a stretch in which nobody left, and what `cox` refuses.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> toy = pd.DataFrame({"t": rng.exponential(size=400), "left": 1, "dear": rng.integers(0, 2, 400)})
+    >>> cox_by_time(toy, "~ dear", "t", "left", [0, 0.5, 4]).index.tolist()
+    [(0.0, 0.5, 'dear'), (0.5, 4.0, 'dear')]
+    """
+    cuts = list(cuts)
+    if len(cuts) < 2 or (np.diff(cuts) <= 0).any():
+        raise DataError(f"cuts must be at least two growing times, not {cuts}.")
+    frame = columns_of(data, [duration, event, *_variables(formula)])
+    found = {}
+    for begin, end in itertools.pairwise(cuts):
+        # Who leaves at a cut belongs to the stretch that ends there.
+        part = frame[frame[duration] > begin] if begin > cuts[0] else frame[frame[duration] >= begin]
+        left = ((part[event] == 1) & (part[duration] <= end)).astype(int)
+        if not left.sum():
+            raise DataError(f"Nobody left between {begin:g} and {end:g}: choose other cuts.")
+        part = part.assign(**{duration: part[duration].clip(upper=end) - begin, event: left})
+        try:
+            found[begin, end] = cox(part, formula, duration, event).table
+        except NoEstimateError as error:
+            refused = error
+    if not found:
+        raise NoEstimateError(f"No stretch of time can be fitted. {refused}")
+    return pd.concat(found, names=["begin", "end", "term"])
+
+
+def _maximum(model, terms):
+    """Estimates and their covariance by Newton's steps, halved where they overshoot, as from skewed columns they do."""
+    beta = np.zeros(terms)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # A step too far overflows; whether the search arrived is judged by its gradient.
+        warnings.simplefilter("ignore")
+        llf = model.loglike(beta)
+        for _ in range(100):
+            try:
+                step = np.linalg.solve(-model.hessian(beta), model.score(beta))
+            except np.linalg.LinAlgError:
+                break
+            while not (new := model.loglike(beta + step)) >= llf and np.abs(step).max() > 1e-10:
+                step = step / 2
+            if not new > llf:
+                break
+            beta, llf = beta + step, new
+        try:
+            return beta, np.linalg.inv(-model.hessian(beta))
+        except np.linalg.LinAlgError:
+            return beta, np.full((terms, terms), np.nan)
+
+
 def _variables(formula):
     """The columns that a formula needs."""
     import formulaic
@@ -170,7 +246,7 @@ def _design(frame, formula):
     x, spread = matrix.to_numpy(), matrix.to_numpy().std(axis=0)
     flat = spread <= 1e-12 * np.abs(x.mean(axis=0))
     if flat.any() or np.linalg.matrix_rank((x - x.mean(axis=0)) / spread) < x.shape[1]:
-        raise DataError(
+        raise NoEstimateError(
             f"The terms of {formula!r} ({', '.join(matrix.columns)}) repeat one another or do not vary: their effects "
             "cannot be told apart."
         )

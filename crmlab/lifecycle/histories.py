@@ -16,6 +16,9 @@ BITS = 30
 CELLS = 4_000_000
 """Histories times periods that are held at once."""
 
+FULL = (1 << BITS) - 1
+"""A word with all bits set."""
+
 
 def histories(log, first, period, n, by=()):
     """Return the distinct histories of a log and how many customers have each.
@@ -80,7 +83,7 @@ def blocks(table, n):
     --------
     >>> from crmlab.lifecycle.logs import checked
     >>> log, first, last = checked("cdnow")
-    >>> sum(int(total(active, customers)[-1]) for active, customers, _ in blocks(histories(log, first, "Q", 6), 6))
+    >>> sum(int(active[-1] @ customers) for active, customers, _ in blocks(histories(log, first, "Q", 6), 6))
     3317
     """
     for batch in table.to_pyarrow().to_batches(max_chunksize=max(CELLS // n, 1)):
@@ -89,30 +92,164 @@ def blocks(table, n):
         yield np.array(bits, dtype=bool), _array(batch, "customers"), batch
 
 
-def total(flags, customers):
-    """Return how many customers a flag is set for, in each period.
+def words(table, n):
+    """Read histories a block at a time, with the bits of up to 30 periods in a whole number.
 
     Parameters
     ----------
-    flags : numpy.ndarray
-        One row a period, one column a history.
+    table : ibis.Table
+        Of `crmlab.lifecycle.histories.histories`.
+    n : int
+        Number of periods.
+
+    Yields
+    ------
+    active : numpy.ndarray
+        One row a word, one column a history: bit i of word k is set for those who bought in period 30 k + i.
     customers : numpy.ndarray
-        How many customers have each history.
+        How many have it.
+    batch : pyarrow.RecordBatch
+        The block with all its columns.
+
+    Examples
+    --------
+    >>> from crmlab.lifecycle.logs import checked
+    >>> log, first, last = checked("cdnow")
+    >>> sum(len(customers) for _active, customers, _batch in words(histories(log, first, "Q", 6), 6))
+    32
+    """
+    names = [f"word{word}" for word in range(-(-n // BITS))]
+    for batch in table.to_pyarrow().to_batches(max_chunksize=max(CELLS // n, 1)):
+        columns = [batch.column(batch.schema.get_field_index(name)).to_numpy() for name in (*names, "customers")]
+        yield np.array(columns[:-1], dtype=np.int64), columns[-1].astype(float), batch
+
+
+def mask(periods):
+    """Return words with the bits of some periods set.
+
+    Parameters
+    ----------
+    periods : sequence of bool
+        For each period, whether its bit is set.
 
     Returns
     -------
     numpy.ndarray
-        Whole numbers, one a period.
+        One row a word.
 
     Examples
     --------
-    >>> total(np.array([[True, False], [True, True]]), np.array([2, 3])).tolist()
-    [2, 5]
+    >>> mask([True, False, True]).tolist()
+    [[5]]
     """
-    # Where histories are many, most belong to one customer, and counting is much faster than multiplying.
-    several = customers > 1
-    once = [np.count_nonzero(row) for row in flags]
-    return np.array(once) + flags[:, several].astype(np.int64) @ (customers[several] - 1)
+    parts = [periods[at : at + BITS] for at in range(0, len(periods), BITS)]
+    return np.array([[sum(1 << i for i, there in enumerate(part) if there)] for part in parts])
+
+
+def delayed(active):
+    """Return histories a period earlier: bit i is what bit i - 1 was.
+
+    Parameters
+    ----------
+    active : numpy.ndarray
+        One row a word, one column a history.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+
+    Examples
+    --------
+    >>> delayed(np.array([[5]])).tolist()
+    [[10]]
+    """
+    moved = (active << 1) & FULL
+    moved[1:] |= active[:-1] >> (BITS - 1)
+    return moved
+
+
+def advanced(active):
+    """Return histories a period later: bit i is what bit i + 1 was.
+
+    Parameters
+    ----------
+    active : numpy.ndarray
+        One row a word, one column a history.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+
+    Examples
+    --------
+    >>> advanced(np.array([[10]])).tolist()
+    [[5]]
+    """
+    moved = active >> 1
+    moved[:-1] |= (active[1:] & 1) << (BITS - 1)
+    return moved
+
+
+def onwards(active):
+    """Return histories with all bits set from the first one on.
+
+    Parameters
+    ----------
+    active : numpy.ndarray
+        One row a word, one column a history.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the same shape.
+
+    Examples
+    --------
+    >>> int(onwards(np.array([[4]]))[0, 0]) == 2**30 - 4
+    True
+    """
+    # A number and its negative share the lowest bit and have all higher ones in one or the other.
+    known = (active | -active) & FULL
+    known[1:][np.logical_or.accumulate(active[:-1] > 0)] = FULL
+    return known
+
+
+def total(bits, customers, n, group=0, groups=1):
+    """Return how many customers have a bit set in each period.
+
+    Parameters
+    ----------
+    bits : numpy.ndarray
+        One row a word, one column a history.
+    customers : numpy.ndarray
+        How many customers have each history.
+    n : int
+        Number of periods.
+    group : numpy.ndarray or 0
+        Number of the group that each history belongs to.
+    groups : int
+        How many groups there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        Whole numbers, one row a group, one column a period.
+
+    Examples
+    --------
+    >>> total(np.array([[5, 4]]), np.array([2, 3]), 3).tolist()
+    [[2, 0, 5]]
+    """
+    # Counting the values of six bits at a time is much faster than counting bits.
+    size, counts = 6, []
+    sets = (np.arange(2**size)[:, None] >> np.arange(size)) & 1
+    for at in range(0, n, size):
+        value = (bits[at // BITS] >> (at % BITS)) & (2**size - 1)
+        found = np.bincount(group * 2**size + value, customers, groups * 2**size)
+        counts.append(found.reshape(groups, -1) @ sets)
+    return np.concatenate(counts, axis=1)[:, :n].astype(np.int64)
 
 
 def _array(batch, name):

@@ -47,7 +47,7 @@ class KeyCustomers(NamedTuple):
     combinations: pd.Series
 
 
-def key_customers(log, values=None, category="category", top=0.2, fall=0.1, observation_end=None):
+def key_customers(log, values=None, category="category", top=0.2, fall=0.1, new=None, observation_end=None):
     """Find the four kinds of key customer, each by a rule of its own.
 
     Parameters
@@ -57,13 +57,17 @@ def key_customers(log, values=None, category="category", top=0.2, fall=0.1, obse
         rules need them.
     values : pandas.DataFrame or ibis.Table, optional
         What a model says of each customer: `customer_id`, predicted `value`, and `p_alive` now and `p_alive_before`,
-        such as `crmlab.clv` gives.
+        such as `crmlab.clv` gives. With `value_before`, loyalty is to be kept of those who were valuable then: a value
+        that P(alive) is part of falls with it, and hardly anybody is valuable still and falling already.
     category : str
         Column of the log with the product's category.
     top : float
         Share of the customers that counts as high or low.
     fall : float
         Fall in the probability of being alive that counts as falling.
+    new : int, optional
+        Days since the first purchase that count as a short history; the median of the customers by default. Where the
+        log begins with customers of old, most seem to have come on its first days and the median says nothing.
     observation_end : str or date, optional
         Last day that is used; the last day of the log by default.
 
@@ -75,8 +79,8 @@ def key_customers(log, values=None, category="category", top=0.2, fall=0.1, obse
     Raises
     ------
     DataError
-        A log that `crmlab.data.audit` would not pass, nothing to find any kind with, a share outside 0 to 1, values of
-        other customers.
+        A log that `crmlab.data.audit` would not pass, nothing to find any kind with, a share outside 0 to 1, a negative
+        number of days, values of other customers.
 
     Notes
     -----
@@ -93,6 +97,8 @@ def key_customers(log, values=None, category="category", top=0.2, fall=0.1, obse
     """
     if not 0 < top < 1:
         raise DataError(f"top is a share between 0 and 1, not {top!r}.")
+    if new is not None and not new >= 0:
+        raise DataError(f"new is a number of days since the first purchase, not {new!r}.")
     given = ibis.memtable(values.reset_index()) if isinstance(values, pd.DataFrame) else values
     log, lacks = _columns(log, given, category, observation_end)
     if len(lacks) == len(KINDS):
@@ -100,7 +106,7 @@ def key_customers(log, values=None, category="category", top=0.2, fall=0.1, obse
     customers = _measures(*log, category, lacks)
     if given is not None:
         customers = _with_values(customers, given)
-    rules, conditions = _rules(customers, lacks, top, fall)
+    rules, conditions = _rules(customers, lacks, top, fall, new)
     members = customers.mutate(**conditions)
     kinds = [kind for kind in KINDS if kind not in lacks]
     counts = members.group_by(kinds).aggregate(_n=_.count()).to_pandas()
@@ -223,7 +229,7 @@ def _measures(log, _first, last, category, lacks):
 
 
 def _with_values(customers, values):
-    columns = [c for c in ("value", "p_alive", "p_alive_before") if c in values.columns]
+    columns = [c for c in ("value", "value_before", "p_alive", "p_alive_before") if c in values.columns]
     values = values.select("customer_id", *columns)
     if customers.customer_id.type().is_numeric() != values.customer_id.type().is_numeric():
         raise DataError(
@@ -241,14 +247,17 @@ def _with_values(customers, values):
     return joined.drop("customer_id_right")
 
 
-def _rules(customers, lacks, top, fall):
+def _rules(customers, lacks, top, fall, new):
     """The rules in words and as conditions, with limits taken from all customers."""
     wanted = {"purchases": customers.purchases.quantile(0.5), "tenure": customers.tenure.quantile(0.5)}
+    worth = "value_before" if "value_before" in customers.columns else "value"
     if "potential" not in lacks:
-        wanted["value"] = customers.value.quantile(1 - top)
+        wanted |= {name: customers[name].quantile(1 - top) for name in ("value", worth)}
     if "same_product" not in lacks:
         wanted["repeats"] = customers.repeats.quantile(1 - top)
     limits = customers.aggregate(**wanted).to_pyarrow().to_pylist()[0]
+    if new is not None:
+        limits["tenure"] = new
     often = customers.purchases >= limits["purchases"]
     if "more_needs" not in lacks:
         broad = customers.filter(often).aggregate(breadth=_.breadth.quantile(top)).to_pyarrow()
@@ -270,8 +279,8 @@ def _rules(customers, lacks, top, fall):
         words["same_product"] = f"≥ {limits['repeats']:.1%} of the purchases of products repeat one"
         conditions["same_product"] = high("repeats")
     if "keep" not in lacks:
-        words["keep"] = f"value ≥ {limits['value']:,.4g} and P(alive) fell by ≥ {fall:g}"
-        conditions["keep"] = high("value") & (customers.p_alive_before - customers.p_alive >= fall)
+        words["keep"] = f"{worth.replace('_', ' ')} ≥ {limits[worth]:,.4g} and P(alive) fell by ≥ {fall:g}"
+        conditions["keep"] = high(worth) & (customers.p_alive_before - customers.p_alive >= fall)
     return words, {kind: condition.fill_null(False) for kind, condition in conditions.items()}
 
 

@@ -7,8 +7,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from crmlab import data
 from crmlab.lifecycle.activity import orders_of_known
-from crmlab.lifecycle.churn import churn_models
-from crmlab.lifecycle.durations import Z, survival
+from crmlab.lifecycle.churn import auc, churn_models, temporal_split
+from crmlab.lifecycle.contracts import read_contracts, snapshots
+from crmlab.lifecycle.durations import Z, cumulative_incidence, survival, survival_at
 from crmlab.lifecycle.hazards import cox
 from crmlab.lifecycle.shares import concentration, concentration_growth
 from crmlab.lifecycle.triangles import retention
@@ -26,14 +27,15 @@ def reproduce(subjects=None):
     Parameters
     ----------
     subjects : list of str, optional
-        The data sets to compute: ``"freireich"``, ``"rossi"``, ``"telco_churn"``, ``"cdnow"``, ``"complete_journey"``,
-        ``"online_retail_two_years"``. All of them by default.
+        The data sets to compute: ``"freireich"``, ``"rossi"``, ``"telco_churn"``, ``"iranian_churn"``,
+        ``"us_life_lapse"``, ``"cdnow"``, ``"complete_journey"``, ``"online_retail_two_years"``. All of them by default.
 
     Returns
     -------
     dict
         Numbers by the names of `crmlab.data.published`, ready for `crmlab.data.compare_published`. Sets that have to
-        be downloaded (rossi, telco_churn, online_retail_two_years) are left out where they are not on this machine.
+        be fetched (rossi, telco_churn, iranian_churn, us_life_lapse, online_retail_two_years) are left out where they
+        are not on this machine.
 
     Raises
     ------
@@ -131,6 +133,42 @@ def _telco():
     }
 
 
+def _iranian():
+    contracts = read_contracts("iranian_churn")
+    table = contracts.table.rename(columns={"duration": "tenure"}).drop_duplicates()
+    features = ["tenure", *contracts.features]
+    folds = churn_models(table, table, "left", features).training
+    status = churn_models(table, table, "left", [*features, "Status"]).training["logit"]
+    return {
+        **{f"iranian_churn.{name}.auc": auc(p, table["left"])["auc"] for name, p in folds.items()},
+        "iranian_churn.status.logit": auc(status, table["left"])["auc"],
+    }
+
+
+def _us_life_lapse():
+    contracts = read_contracts("us_life_lapse")
+    table, quarters = contracts.table, [40]
+    incidence = cumulative_incidence(table, "duration", "cause", contracts.still)
+    alone = survival(table, "duration", "left").curve
+    half = pd.Timedelta(days=182)
+    known = snapshots(contracts, [contracts.end - 2 * half, contracts.end - half], half.days)
+    train, test, _aside = temporal_split(known, "day", contracts.end - half, half.days)
+    features = ["tenure", *contracts.features]
+    models = {
+        "honest": churn_models(train, test, "left", features),
+        "leak": churn_models(train, test, "left", [*features, "stock_index"], accept=["stock_index"]),
+    }
+    return {
+        "us_life_lapse.incidence.surrender": survival_at(incidence.loc["surrender"], quarters)["incidence"].item(),
+        "us_life_lapse.incidence.one_minus_km": 1 - survival_at(alone, quarters)["survival"].item(),
+        **{
+            f"us_life_lapse.{kind}.{name}": found.scores.loc[name, "auc"]
+            for kind, found in models.items()
+            for name in ("logit", "boosting")
+        },
+    }
+
+
 def _shares(name, revenue):
     table = concentration(revenue, n_boot=0)["value"]
     return {f"{name}.concentration.top20": table["top share"], f"{name}.concentration.gini": table["gini"]}
@@ -176,6 +214,8 @@ SUBJECTS = {
     "freireich": _freireich,
     "rossi": _rossi,
     "telco_churn": _telco,
+    "iranian_churn": _iranian,
+    "us_life_lapse": _us_life_lapse,
     "cdnow": _cdnow,
     "complete_journey": _complete_journey,
     "online_retail_two_years": _online_retail,

@@ -7,6 +7,7 @@ import pandas as pd
 from ibis import _
 
 from crmlab.data import load
+from crmlab.data.days import dated, day_of
 from crmlab.data.errors import DataError
 
 PERIODS = {"W": "weeks", "M": "months", "Q": "quarters", "Y": "years"}
@@ -47,57 +48,12 @@ def checked(log, needs=(), observation_end=None, wants=()):
     log = load(log)
     if missing := [name for name in ("customer_id", "date", *needs) if name not in log.columns]:
         raise DataError(f"The log has no column {', '.join(missing)}; it has {', '.join(log.columns)}.")
-    needs = dict.fromkeys([*needs, *(name for name in wants if name in log.columns)])
-    log = log.select("customer_id", *needs, day=_.date.cast("date"))
-    good = {"customer_id": log.customer_id.count(), "date": log.day.count()}
-    if "amount" in needs:
-        finite = ~(log.amount.isnan() | log.amount.isinf()) if log.amount.type().is_floating() else None
-        good["amount"] = log.amount.count(where=finite)
-    facts = log.aggregate(rows=_.count(), **good, first=_.day.min(), last=_.day.max()).to_pyarrow().to_pylist()[0]
-    rows, first, last = facts["rows"], facts["first"], facts["last"]
-    if rows == 0:
-        raise DataError("The log has no rows.")
-    nameless, dateless, priceless = (rows - facts.get(name, rows) for name in ("customer_id", "date", "amount"))
-    if nameless or dateless or priceless:
-        raise DataError(
-            f"Of {rows:,} rows, {nameless:,} have no customer_id, {dateless:,} no date and {priceless:,} no amount. "
-            "Decide what becomes of them: crmlab.data.audit(log).kept leaves them out and lists them."
-        )
+    taken = dict.fromkeys([*needs, *(name for name in wants if name in log.columns)])
+    log, first, last = dated(log, taken, finite=True)
     observed = last if observation_end is None else day_of("observation_end", observation_end)
     if observed < first:
         raise DataError(f"observation_end {observed} lies before the first purchase ({first}).")
     return (log.filter(_.day <= observed) if observed < last else log), first, observed
-
-
-def day_of(name, value):
-    """Return a date as the day it is; text must be ISO, because 01/02/2024 is two days.
-
-    Parameters
-    ----------
-    name : str
-        What the value is, for the message.
-    value : str or date
-        For example ``"2024-01-31"``.
-
-    Returns
-    -------
-    datetime.date
-        The day.
-
-    Raises
-    ------
-    DataError
-        No date, or text in another form.
-
-    Examples
-    --------
-    >>> day_of("observation_end", "2024-02-29")
-    datetime.date(2024, 2, 29)
-    """
-    try:
-        return (datetime.datetime.fromisoformat(value) if isinstance(value, str) else pd.Timestamp(value)).date()
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be a date such as 2024-01-31, not {value!r}.") from None
 
 
 def calendar(first, last, period, left_truncated=True):

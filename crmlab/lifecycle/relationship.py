@@ -1,5 +1,7 @@
 """Five measures of a relationship: who, how, how broad, how long, and through whom."""
 
+import datetime
+
 import ibis
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from scipy.special import ndtri
 from crmlab.data import load
 from crmlab.data.errors import DataError
 from crmlab.lifecycle.intervals import wilson
+from crmlab.lifecycle.logs import checked
 
 QUESTIONS = {
     "who": ("household", "which customers belong together (an address, a household, a firm)"),
@@ -92,6 +95,72 @@ def measures(log, household=None, contact=None, product="product_id", intermedia
     table.index = pd.MultiIndex.from_tuples(list(rows), names=["measure", "quantity"])
     numbers = ["value", "low", "high", "median", "of"]
     return table.astype(dict.fromkeys(numbers, float)).assign(lacking=table["lacking"].fillna(""))
+
+
+def trial_repeat(log, product="product_id", within=91, washout=91, observation_end=None, level=0.95):
+    """Return for each product how many customers tried it, and what share of them bought it again.
+
+    A *trial* is a customer's first purchase of the product, if it comes `washout` days or more after the log begins (a
+    purchase before that may have had others before it, which the log does not show) and is followed for `within` days.
+    A *repeat* is a purchase of the same product on another day, within so many days after the trial.
+
+    Parameters
+    ----------
+    log : ibis.Table, frame, str or path
+        A transaction log, or anything `crmlab.data.load` accepts; rows without a product count for none.
+    product : str
+        Column with the product, or its category or brand.
+    within : int
+        Days that a trial is followed.
+    washout : int
+        Days at the beginning of the log in which a first purchase is no trial; 0 where the log begins with the shop.
+    observation_end : str or date, optional
+        Last day of observation; by default the last day of the log.
+    level : float
+        Level of the Wilson intervals; a customer counts once a product.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed as the column, products with most buyers first: `buyers` (customers who ever bought it), `trials`,
+        `repeats`, `share` with `low` and `high` (missing without a trial).
+
+    Raises
+    ------
+    DataError
+        Impossible options, an observation too short for them, missing columns, rows without customer or date, no rows.
+
+    Notes
+    -----
+    Ehrenberg (1988), Repeat-Buying, 2nd edition: products with few buyers are also bought again by fewer of them
+    (double jeopardy), so compare a repeat share with those of products of the same size.
+
+    Examples
+    --------
+    >>> toy = pd.DataFrame({"customer_id": list("aabb"), "product_id": list("xxxy")})
+    >>> toy["date"] = pd.to_datetime(["2024-01-01", "2024-01-05", "2024-01-02", "2024-01-31"])
+    >>> trial_repeat(toy, within=7, washout=0).loc["x", ["buyers", "trials", "repeats", "share"]].tolist()
+    [2.0, 2.0, 1.0, 0.5]
+    """
+    if within < 1 or washout < 0:
+        raise DataError(f"within={within} must be 1 day or more, washout={washout} 0 or more.")
+    log, first, last = checked(log, [product], observation_end)
+    start, end = first + datetime.timedelta(days=int(washout)), last - datetime.timedelta(days=int(within))
+    if end < start:
+        raise DataError(
+            f"From {first} to {last} there are no {washout} days before a trial and {within} days after it: lower "
+            "washout or within."
+        )
+    bought = log.filter(_[product].notnull()).select("customer_id", "day", product=_[product]).distinct()
+    bought = bought.mutate(first=_.day.min().over(group_by=["customer_id", "product"]))
+    age = _.day.delta(_["first"], unit="day")
+    each = bought.group_by("customer_id", "product", "first").aggregate(again=age.between(1, int(within)).any())
+    trial = _["first"].between(ibis.literal(start), ibis.literal(end))
+    sums = {"buyers": _.count(), "trials": trial.sum(), "repeats": (trial & _.again).sum()}
+    table = each.group_by("product").aggregate(**sums).to_pandas().rename(columns={"product": product})
+    table = table.sort_values(["buyers", product], ascending=[False, True]).set_index(product)
+    share, low, high = wilson(table["repeats"], table["trials"], level)
+    return table.assign(share=share, low=low, high=high)
 
 
 def _means(table, columns, level):

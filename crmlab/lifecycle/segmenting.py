@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from ibis import _
 from scipy.optimize import brentq
-from scipy.stats import chi2, ncx2
+from scipy.special import ndtri
+from scipy.stats import chi2, ncx2, rankdata
 
 from crmlab.data.errors import DataError
 from crmlab.lifecycle.durations import Z, columns_of, lacking
@@ -15,6 +16,9 @@ from crmlab.lifecycle.intervals import wilson
 
 SAMPLE = 20_000
 """Customers in a resample: stability is about the groups, and more customers do not change it."""
+
+TESTED = 3_000
+"""Customers in a test of the number of segments, which groups many times."""
 
 ABSENT = "(absent)"
 """Segment of customers who are missing at one of two times."""
@@ -97,33 +101,21 @@ def segments(table, features, k, n_boot=50, seed=0):
     >>> segments(toy, ["visits"], k=2).labels.tolist()
     [1, 1, 1, 1, 1, 2, 2, 2]
     """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import adjusted_rand_score
     from threadpoolctl import threadpool_limits
 
     data = _by_customer(table, features)
     x = _numbers(data)
-    if not 2 <= k <= len(np.unique(x, axis=0)):
-        raise DataError(f"k must lie between 2 and the {len(np.unique(x, axis=0)):,} different customers, not {k!r}.")
+    _enough(x, k)
     # Sorted, so that the order of the rows does not decide where the search starts.
     order = np.lexsort(x.T[::-1])
     x = x[order]
 
-    def fit(points, start):
-        return KMeans(k, n_init=10, random_state=start).fit(points)
-
-    def regrouped(rng):
-        drawn = x[rng.integers(0, len(x), size)]
-        # A resample may lack what tells k customers apart.
-        return fit(drawn, seed).predict(judged) if len(np.unique(drawn, axis=0)) >= k else None
-
     rng = np.random.default_rng(seed)
     size = min(len(x), SAMPLE)
     with threadpool_limits(1):
-        raw = fit(x, seed).labels_
+        raw = _grouped(x, k, seed).labels_
         judged = x[np.sort(rng.choice(len(x), size, replace=False))]
-        pairs = [(regrouped(rng), regrouped(rng)) for _pair in range(n_boot)]
-    scores = [adjusted_rand_score(one, two) for one, two in pairs if one is not None and two is not None]
+        scores = _agreements(x, judged, k, n_boot, rng, seed)
     # By size, and for equal sizes by the first customer in order, so that names do not depend on the start.
     sizes, firsts = np.bincount(raw, minlength=k), [np.flatnonzero(raw == i)[0] for i in range(k)]
     names = np.empty(k, dtype=int)
@@ -134,6 +126,81 @@ def segments(table, features, k, n_boot=50, seed=0):
     spread = np.quantile(scores, [0.025, 0.975]) if scores else (np.nan, np.nan)
     stability = pd.Series({"mean": np.mean(scores) if scores else np.nan, "low": spread[0], "high": spread[1]})
     return Segments(labels, profile(data, labels), stability)
+
+
+def segment_numbers(table, features, numbers=range(2, 7), n_boot=30, n_null=19, seed=0):
+    """Test how many segments the data support: are they more reproducible than in clouds that have no groups?
+
+    K-means cuts any cloud of points, and some clouds are cut the same way twice although there are no groups in them.
+    So the stability of the customers' segments (see `segments`) is compared with that of two kinds of cloud: ``normal``
+    ones with the same spreads and correlations, and ones of the customers' ``own values``, where each feature keeps its
+    values and the features are tied to each other as strongly, by ranks, and in no other way. Segments that are more
+    stable than the first kind only owe it to the shape of single features: many customers with the same value, or
+    groups that one feature alone shows.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or ibis.Table
+        One row a customer; the customers are the index, or a column `customer_id`.
+    features : sequence of str
+        Numbers to compare the customers by.
+    numbers : sequence of int
+        Numbers of segments to try.
+    n_boot : int
+        Pairs of resamples behind the stability of the customers; a cloud has two.
+    n_null : int
+        Clouds of each kind; the smallest p-value is 1 over one more than their number.
+    seed : int
+        Of clouds, starts and resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By `cloud` and number of `segments`: `stability` of the customers' segments (mean adjusted Rand index), the
+        median of the clouds' and the `low`, `high` between which 95 % of them lie, and the `p_value`: the share of
+        clouds, the customers counted among them, that are at least as stable.
+
+    Raises
+    ------
+    DataError
+        Missing columns or values, a feature that is no number or has one value only, fewer different customers than
+        segments.
+
+    Notes
+    -----
+    The second kind are draws of a Gaussian copula with the empirical margins. At most 3,000 customers are used. A mean
+    of two pairs varies more than one of many, so that the p-values are too large rather than too small.
+
+    Examples
+    --------
+    >>> toy = pd.DataFrame({"visits": 10 * [1, 2, 1, 9, 8], "spend": 10 * [3, 2, 1, 6, 7]})
+    >>> segment_numbers(toy, ["visits", "spend"], [2]).loc[("normal", 2), "stability"].item()
+    1.0
+    """
+    from threadpoolctl import threadpool_limits
+
+    x = _numbers(_by_customer(table, features))
+    _enough(x, *numbers)
+    x = x[np.lexsort(x.T[::-1])]
+    rng = np.random.default_rng(seed)
+    if len(x) > TESTED:
+        x = x[np.sort(rng.choice(len(x), TESTED, replace=False))]
+    clouds = {"normal": [_cloud(rng, x) for _i in range(n_null)]}
+    normal, own = ndtri((rankdata(x, axis=0) - 0.5) / len(x)), np.sort(x, axis=0)
+    ranks = [_cloud(rng, normal).argsort(axis=0).argsort(axis=0) for _i in range(n_null)]
+    clouds["own values"] = [np.take_along_axis(own, rank, axis=0) for rank in ranks]
+    rows = {}
+    with threadpool_limits(1):
+        for k in numbers:
+            stability = _stability(x, k, n_boot, rng, seed)
+            for name, points in clouds.items():
+                none = np.array([_stability(each, k, 2, rng, seed) for each in points])
+                # Rounding must not decide between groupings that are equally stable.
+                above = np.sum(~(none < stability - 1e-9))
+                limits = np.quantile(none, [0.025, 0.975])
+                rows[name, k] = (stability, np.median(none), *limits, (1 + above) / (1 + n_null))
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["stability", "median", "low", "high", "p_value"])
+    return found.set_axis(pd.MultiIndex.from_tuples(rows, names=["cloud", "segments"])).sort_index()
 
 
 def rule_segments(table, rules, other="other"):
@@ -334,9 +401,51 @@ def _by_customer(table, features=None):
         table = table.select(own).to_pandas()
     if "customer_id" in table.columns:
         table = table.set_index("customer_id")
-    if table.index.has_duplicates or table.index.isna().any():
+    if table.index.has_duplicates or table.index.to_frame().isna().any(axis=None):
         raise DataError("Each customer must have one row and a name; see duplicates of customer_id.")
     return table if features is None else columns_of(table, features).set_index(table.index)
+
+
+def _cloud(rng, x):
+    """As many normal points with the spreads and correlations of x."""
+    # Features that say the same leave nothing for the last one: a trifle keeps the root of the matrix.
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(x.T)) + 1e-9 * np.eye(x.shape[1]))
+    return rng.standard_normal(x.shape) @ root.T
+
+
+def _stability(x, k, n_boot, rng, seed):
+    scores = _agreements(x, x, k, n_boot, rng, seed, n_init=3)
+    return np.mean(scores) if scores else np.nan
+
+
+def _enough(x, *numbers):
+    different = len(np.unique(x, axis=0))
+    for k in numbers:
+        if not 2 <= k <= different:
+            raise DataError(f"k must lie between 2 and the {different:,} different customers, not {k!r}.")
+
+
+def _grouped(points, k, start, n_init=10):
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, n_init=n_init, random_state=start).fit(points)
+
+
+def _agreements(x, judged, k, n_boot, rng, start, n_init=10):
+    """Adjusted Rand indices of pairs of groupings, each of a resample of x, about those judged."""
+    from sklearn.metrics import adjusted_rand_score
+
+    same = np.unique(x, axis=0, return_inverse=True)[1].ravel()
+
+    def regrouped():
+        drawn = rng.integers(0, len(x), len(judged))
+        # A resample may lack what tells k customers apart.
+        if np.count_nonzero(np.bincount(same[drawn])) < k:
+            return None
+        return _grouped(x[drawn], k, start, n_init).predict(judged)
+
+    pairs = [(regrouped(), regrouped()) for _pair in range(n_boot)]
+    return [adjusted_rand_score(one, two) for one, two in pairs if one is not None and two is not None]
 
 
 def _numbers(data):

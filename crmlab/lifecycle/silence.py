@@ -9,6 +9,7 @@ from ibis import _
 from scipy.stats import t as student
 
 from crmlab.data.errors import DataError
+from crmlab.lifecycle.durations import survival, survival_at
 from crmlab.lifecycle.intervals import wilson
 from crmlab.lifecycle.logs import checked, day_of
 
@@ -158,6 +159,47 @@ def gaps(log, observation_end=None):
     counted = following.select(days=days, returned=following["next"].notnull().cast("int64"))
     counted = counted.group_by("days", "returned").aggregate(weight=_.count())
     return counted.order_by("days", "returned").to_pandas()
+
+
+def pooled_return(log, horizon, observation_end=None):
+    r"""Say what a curve of all gaps would make of a silence: the chance that it ends within the horizon.
+
+    With the Kaplan-Meier curve :math:`S` of all gaps between purchases this is :math:`1 - S(s + h) / S(s)` after
+    :math:`s` days of silence. It is what a shop computes that takes gaps for customers; `idle_return` says what
+    customers do.
+
+    Parameters
+    ----------
+    log : ibis.Table, pandas.DataFrame, str or path
+        A transaction log, or anything `crmlab.data.load` accepts.
+    horizon : int
+        Days to look ahead.
+    observation_end : str or date, optional
+        Last day that is used; the last day of the log by default.
+
+    Returns
+    -------
+    pandas.Series
+        By days `silent`, from 0 to the longest gap; beyond the longest gap the curve is taken to stay as it is, and
+        where nothing is left of it the chance is 1.
+
+    Raises
+    ------
+    DataError
+        A log that `crmlab.data.audit` would not pass, or a horizon below 1.
+
+    Examples
+    --------
+    >>> pooled_return("cdnow_sample", 180)[[30, 270]].round(2).tolist()
+    [0.44, 0.12]
+    """
+    if not horizon >= 1:
+        raise DataError(f"horizon must be a number of days ≥ 1, not {horizon!r}.")
+    curve = survival(gaps(log, observation_end), "days", "returned", weights="weight").curve
+    longest = int(curve.index.max())
+    s = survival_at(curve, range(longest + int(horizon) + 1))["survival"].ffill().to_numpy()
+    chance = 1 - np.divide(s[int(horizon) :], s[: longest + 1], out=np.zeros(longest + 1), where=s[: longest + 1] > 0)
+    return pd.Series(chance, index=pd.RangeIndex(longest + 1, name="silent"), name="share")
 
 
 def habits(log, as_of=None, horizon=None, minimum=4):

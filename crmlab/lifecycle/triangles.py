@@ -6,7 +6,7 @@ import pandas as pd
 from ibis import _
 
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.histories import blocks, histories
+from crmlab.lifecycle.histories import BITS, FULL, histories, onwards, total, words
 from crmlab.lifecycle.intervals import wilson
 from crmlab.lifecycle.logs import calendar, checked, position
 
@@ -146,21 +146,31 @@ def _groups(log, by):
 def _customers(log, first, period, n, groups, definition):
     """Cells of the triangle of customers."""
     parts = []
-    for active, customers, batch in blocks(histories(log, first, period, n, groups), n):
-        born = active.argmax(axis=0)
+    for active, customers, batch in words(histories(log, first, period, n, groups), n):
+        known = onwards(active)
+        born = len(active) * BITS - np.bitwise_count(known).sum(axis=0, dtype=np.int64)
         if definition == "on_or_after":
-            active = np.logical_or.accumulate(active[::-1])[::-1]
+            active = _until(active) & known
         names = batch.column(0).to_pandas() if groups else np.zeros(len(customers))
         codes, values = pd.factorize(names, use_na_sentinel=False)
         keys, key = np.unique(codes * n + born, return_inverse=True)
-        counts = np.array([np.bincount(key, customers * bought, len(keys)) for bought in active])
         cells = {
             "group": values[keys // n].repeat(n),
             "cohort": (keys % n).repeat(n),
             "at": np.tile(range(n), len(keys)),
+            "value": total(active, customers, n, key, len(keys)).ravel(),
         }
-        parts.append(pd.DataFrame(cells | {"value": counts.T.ravel()}).query("at >= cohort"))
+        parts.append(pd.DataFrame(cells).query("at >= cohort"))
     return pd.concat(parts)
+
+
+def _until(active):
+    """Histories with all bits set up to the last one."""
+    until = active.copy()
+    for step in (1, 2, 4, 8, 16):
+        until |= until >> step
+    until[:-1][np.logical_or.accumulate(active[:0:-1] > 0)[::-1]] = FULL
+    return until
 
 
 def _sums(log, first, period, groups, measure):

@@ -146,7 +146,7 @@ def say(text):
     Parameters
     ----------
     text : str
-        Markdown.
+        Markdown. A dollar sign before a number is a currency and not the beginning of a formula.
 
     Examples
     --------
@@ -159,6 +159,7 @@ def say(text):
         def __repr__(self):
             return text
 
+    text = re.sub(r"(?<![\\$])\$(?=\d)", r"\\$", text)
     display(Said(text))
 
 
