@@ -67,20 +67,18 @@ PAIR = {"one": "satisfaction", "other": "loyalty"}
          "sampling error 9 to 39 %); what they say is not what they do."),
         ("tolerance", {"rise": 5, "best": 0.20, "worst": 0.20, "low": 0.15, "high": 0.26},
          "By what customers say, +5 % would lose 20 % of them (with sampling error 15 to 26 %); what they say is not "
-         "what "
-         "they do."),
+         "what they do."),
         ("tolerance", {"rise": 5, "best": np.nan, "worst": 0.20, "low": 0.15, "high": 0.26},
          "What a price rise would cost cannot be stated: the bounds or their interval are missing."),
         ("shape", {"outcome": "loyalty", "p_value": 4e-11, "gain": 0.02, "low": 0.005, "high": 0.034},
-         "A curve describes loyalty better than a straight line (squared error on unseen answers smaller by 2.0, 95 % "
-         "interval .5 to 3.4 %; lack of fit of the line, p = 4e-11); a bend alone is no proof of zones."),
+         "A curve describes loyalty better than a straight line (gain on unseen answers 2.0, 95 % "
+         "interval .5 to 3.4 % of the squared error; lack of fit of the line, p = 4e-11); a bend alone is no proof of zones."),
         ("shape", {"outcome": "loyalty", "p_value": 0.03, "gain": 0.0, "low": -0.01, "high": 0.01},
-         "A straight line does not fit loyalty exactly, but no curve is shown to predict it better (squared error on "
-         "unseen answers smaller by .0, 95 % interval -1.0 to 1.0 %; lack of fit of the line, p = 0.03)."),
+         "A straight line does not fit loyalty exactly, but no curve is shown to predict it better (gain on "
+         "unseen answers .0, 95 % interval -1.0 to 1.0 % of the squared error; lack of fit of the line, p = 0.03)."),
         ("shape", {"outcome": "loyalty", "p_value": np.nan, "gain": 0.0, "low": -0.01, "high": 0.01},
-         "This sample does not show that loyalty departs from a straight line (squared error on unseen answers "
-         "smaller by "
-         ".0, 95 % interval -1.0 to 1.0 %)."),
+         "This sample does not show that loyalty departs from a straight line (gain on unseen answers .0, 95 % "
+         "interval -1.0 to 1.0 % of the squared error)."),
         ("shape", {"outcome": "loyalty", "p_value": 0.5, "gain": np.nan, "low": -0.01, "high": 0.01},
          "Which shape describes loyalty cannot be judged."),
         ("driver", {"feature": "q4", "rank": 1, "rank_low": 1, "rank_high": 2, "of": 9},

@@ -141,7 +141,7 @@ def _shape(outcome, p_value, gain, low, high):
     """The lack of fit of the line, and the share of the squared error that a curve saves on unseen answers."""
     if not _known(gain, low, high):
         return f"Which shape describes {outcome} cannot be judged."
-    numbers = f"(squared error on unseen answers smaller by {_estimate(100 * gain, 100 * low, 100 * high, least=1)} %"
+    numbers = f"(gain on unseen answers {_estimate(100 * gain, 100 * low, 100 * high, least=1)} % of the squared error"
     numbers += f"; lack of fit of the line, p = {p_value:.2g})" if _known(p_value) else ")"
     if low > 0:
         return f"A curve describes {outcome} better than a straight line {numbers}; a bend alone is no proof of zones."
