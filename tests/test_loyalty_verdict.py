@@ -72,7 +72,8 @@ PAIR = {"one": "satisfaction", "other": "loyalty"}
          "What a price rise would cost cannot be stated: the bounds or their interval are missing."),
         ("shape", {"outcome": "loyalty", "p_value": 4e-11, "gain": 0.02, "low": 0.005, "high": 0.034},
          "A curve describes loyalty better than a straight line (gain on unseen answers 2.0, 95 % "
-         "interval .5 to 3.4 % of the squared error; lack of fit of the line, p = 4e-11); a bend alone is no proof of zones."),
+         "interval .5 to 3.4 % of the squared error; lack of fit of the line, p = 4e-11); a bend alone is no proof of "
+         "zones."),
         ("shape", {"outcome": "loyalty", "p_value": 0.03, "gain": 0.0, "low": -0.01, "high": 0.01},
          "A straight line does not fit loyalty exactly, but no curve is shown to predict it better (gain on "
          "unseen answers .0, 95 % interval -1.0 to 1.0 % of the squared error; lack of fit of the line, p = 0.03)."),
