@@ -9,6 +9,7 @@ _HOMES = {
     "check": "auditing",
     "compare_published": "targets",
     "connect": "engine",
+    "cube": "aggregates",
     "data_folder": "sets",
     "fetch": "sets",
     "load": "read",
@@ -16,5 +17,6 @@ _HOMES = {
     "open_dataset": "sets",
     "present": "sets",
     "published": "targets",
+    "rollup_check": "aggregates",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
