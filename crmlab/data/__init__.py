@@ -17,6 +17,8 @@ _HOMES = {
     "open_dataset": "sets",
     "present": "sets",
     "published": "targets",
+    "simulate": "simulator",
+    "simulate_log": "simulator",
     "rollup_check": "aggregates",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
