@@ -11,7 +11,8 @@ from scipy.stats import binom, chi2_contingency
 
 from crmlab import lifecycle
 from crmlab.data import DataError
-from crmlab.lifecycle.intervals import effective, wilson
+from crmlab.data.intervals import wilson
+from crmlab.lifecycle.intervals import effective
 
 TOY = pd.DataFrame(
     [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crmlab import data, lifecycle
 from crmlab.data import DataError
-from crmlab.lifecycle.intervals import wilson
+from crmlab.data.intervals import wilson
 from tests.test_lifecycle_activity import LOGS, TOY, WHOLE, first_day
 
 NAN = np.nan

@@ -6,8 +6,8 @@ from ibis import _
 
 from crmlab import data
 from crmlab.data import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle import front_page, key_customers
-from crmlab.lifecycle.intervals import wilson
 
 # Ten customers; a buys the same every time, b buys often but of one category, c everything, n0 to n6 come twice.
 PURCHASES = {

@@ -8,8 +8,8 @@ from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
 from crmlab.data import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle import cross, migration, profile, rule_segments, segment_numbers, segments
-from crmlab.lifecycle.intervals import wilson
 
 
 def clouds(n=60, apart=8.0, seed=0):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from crmlab.data import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle import at_risk, gaps, habits, idle_return, lost_after, pooled_return, survival
-from crmlab.lifecycle.intervals import wilson
 
 TOY = pd.DataFrame(
     [

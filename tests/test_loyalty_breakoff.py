@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crmlab.data import DataError
+from crmlab.data.intervals import wilson
 from crmlab.loyalty import break_off, simulate_break_off
-from crmlab.loyalty.samples import wilson
 
 QUESTIONS = ["q1", "q2", "q3", "q4"]
 

@@ -9,9 +9,9 @@ from statsmodels.gam.api import BSplines, GLMGam
 
 from crmlab import data
 from crmlab.data import DataError
+from crmlab.data.intervals import wilson
 from crmlab.loyalty import cells, curve, dick_basu
 from crmlab.loyalty.gap import _gain, logits
-from crmlab.loyalty.samples import wilson
 from tests.surveys import acsi, fetched, survey
 
 

@@ -56,7 +56,7 @@ def test_intervals_hold_the_value_and_turn_with_the_reference(rows, margin, disc
 
 def test_the_interval_of_the_difference_covers_as_often_as_it_says():
     """Two independent shares, each with its Wilson interval: how often is the true difference of values inside?"""
-    from crmlab.loyalty.samples import wilson
+    from crmlab.data.intervals import wilson
 
     rng = np.random.default_rng(1)
     n, r = 300, np.array([0.75, 0.85])

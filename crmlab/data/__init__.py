@@ -20,5 +20,6 @@ _HOMES = {
     "simulate": "simulator",
     "simulate_log": "simulator",
     "rollup_check": "aggregates",
+    "wilson": "intervals",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

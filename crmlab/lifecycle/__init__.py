@@ -58,7 +58,6 @@ _HOMES = {
     "trial_repeat": "relationship",
     "whale_curve": "shares",
     "whale_peak": "shares",
-    "wilson": "intervals",
     "win_back": "chains",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

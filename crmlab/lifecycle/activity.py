@@ -10,8 +10,9 @@ from ibis import _
 from scipy.stats import chi2
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.histories import advanced, delayed, histories, mask, onwards, total, words
-from crmlab.lifecycle.intervals import effective, wilson
+from crmlab.lifecycle.intervals import effective
 from crmlab.lifecycle.logs import calendar, checked, day_of, position
 
 STATES = ("new", "returning", "resurrected", "dormant")

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.activity import STATES
 from crmlab.lifecycle.histories import blocks, histories
-from crmlab.lifecycle.intervals import effective, wilson
+from crmlab.lifecycle.intervals import effective
 from crmlab.lifecycle.logs import calendar, checked, day_of
 
 MEMORIES = {"state": "the four states of the life cycle", "silence": "the periods since the last purchase"}

@@ -9,8 +9,8 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.durations import Z, columns_of, lacking
-from crmlab.lifecycle.intervals import wilson
+from crmlab.data.intervals import Z, wilson
+from crmlab.lifecycle.durations import columns_of, lacking
 from crmlab.lifecycle.lifts import lift
 from crmlab.lifecycle.logs import day_of
 

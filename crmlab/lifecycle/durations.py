@@ -5,12 +5,10 @@ from typing import NamedTuple
 import ibis
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
 
 from crmlab.data.errors import DataError
-
-Z = norm.ppf(0.975)
-"""Standard normal quantile of the two-sided 95 % intervals."""
+from crmlab.data.intervals import Z
 
 
 class Survival(NamedTuple):

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy.stats import chi2, norm
 
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.durations import Z, columns_of, survival
+from crmlab.data.intervals import Z
+from crmlab.lifecycle.durations import columns_of, survival
 
 
 class NoEstimateError(DataError):

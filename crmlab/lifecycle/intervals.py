@@ -1,43 +1,6 @@
-"""Intervals for shares."""
+"""Intervals for shares of events that come several from one customer."""
 
 import numpy as np
-from scipy.special import ndtri
-
-
-def wilson(count, of, level=0.95):
-    r"""Return a share with its Wilson interval.
-
-    .. math:: \frac{k + z^2/2}{n + z^2} \pm \frac{z}{n + z^2}\sqrt{\frac{k (n - k)}{n} + \frac{z^2}{4}}
-
-    Parameters
-    ----------
-    count, of : float or array
-        How many of how many.
-    level : float
-        Probability that the interval covers.
-
-    Returns
-    -------
-    share, low, high : numpy.ndarray
-        Missing where there is nothing to take a share of.
-
-    Notes
-    -----
-    Wilson (1927), Journal of the American Statistical Association 22, 209-212.
-
-    Examples
-    --------
-    >>> [round(float(v), 4) for v in wilson(1, 10)]
-    [0.1, 0.0179, 0.4042]
-    """
-    k, n = np.broadcast_arrays(np.asarray(count, float), np.asarray(of, float))
-    z = ndtri((1 + level) / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        half = z * np.sqrt(n * share * (1 - share) + z * z / 4) / (n + z * z)
-        middle = (k + z * z / 2) / (n + z * z)
-    low, high = (np.where(n > 0, np.clip(end, 0.0, 1.0), np.nan) for end in (middle - half, middle + half))
-    return share, np.minimum(low, share), np.maximum(high, share)
 
 
 def effective(count, of, squares, clusters):

@@ -8,8 +8,8 @@ import pandas as pd
 from ibis import _
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.durations import lacking
-from crmlab.lifecycle.intervals import wilson
 from crmlab.lifecycle.lifts import lift
 from crmlab.lifecycle.logs import checked
 from crmlab.lifecycle.segmenting import ABSENT, segment_table

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from crmlab.lifecycle.durations import Z
+from crmlab.data.intervals import Z
 
 
 def lift(count, of, count_all, of_all):

@@ -6,10 +6,11 @@ from ibis import _
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from crmlab import data
+from crmlab.data.intervals import Z
 from crmlab.lifecycle.activity import orders_of_known
 from crmlab.lifecycle.churn import auc, churn_models, temporal_split
 from crmlab.lifecycle.contracts import read_contracts, snapshots
-from crmlab.lifecycle.durations import Z, cumulative_incidence, survival, survival_at
+from crmlab.lifecycle.durations import cumulative_incidence, survival, survival_at
 from crmlab.lifecycle.hazards import cox
 from crmlab.lifecycle.shares import concentration, concentration_growth
 from crmlab.lifecycle.triangles import retention

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from crmlab.data import load
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.intervals import wilson
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.logs import checked
 
 QUESTIONS = {

@@ -11,8 +11,8 @@ from scipy.special import ndtri
 from scipy.stats import chi2, ncx2, rankdata
 
 from crmlab.data.errors import DataError
-from crmlab.lifecycle.durations import Z, columns_of, lacking
-from crmlab.lifecycle.intervals import wilson
+from crmlab.data.intervals import Z, wilson
+from crmlab.lifecycle.durations import columns_of, lacking
 
 SAMPLE = 20_000
 """Customers in a resample: stability is about the groups, and more customers do not change it."""

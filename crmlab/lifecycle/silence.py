@@ -9,8 +9,8 @@ from ibis import _
 from scipy.stats import t as student
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.durations import survival, survival_at
-from crmlab.lifecycle.intervals import wilson
 from crmlab.lifecycle.logs import checked, day_of
 
 BANDS = (0, 30, 60, 90, 120, 180, 270, 365)

@@ -6,8 +6,8 @@ import pandas as pd
 from ibis import _
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import wilson
 from crmlab.lifecycle.histories import BITS, FULL, histories, onwards, total, words
-from crmlab.lifecycle.intervals import wilson
 from crmlab.lifecycle.logs import calendar, checked, position
 
 DEFINITIONS = {"on": "buys in that period", "on_or_after": "buys in that period or later"}

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
-from crmlab.loyalty.samples import Z, parts, table_of, wilson
+from crmlab.data.intervals import Z, wilson
+from crmlab.loyalty.samples import parts, table_of
 
 
 class BreakOff(NamedTuple):

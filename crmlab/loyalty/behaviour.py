@@ -8,8 +8,9 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import Z, wilson
 from crmlab.loyalty.gap import logits
-from crmlab.loyalty.samples import Z, numbers, table_of, varied, wilson
+from crmlab.loyalty.samples import numbers, table_of, varied
 
 SPECS = {
     "share only": [],

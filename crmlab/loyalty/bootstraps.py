@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import checked_level
 from crmlab.loyalty import composites
 from crmlab.loyalty.effects import along, connected, decompose, mediated
 from crmlab.loyalty.printing import printable
@@ -156,8 +157,7 @@ def bootstrap(result, replicates, seed, level):
     Bootstrap
         Intervals of everything estimated.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level must lie between 0 and 1 (0.95 for a 95 % interval), not {level!r}.")
+    checked_level(level)
     reasons = collections.Counter()
     parts = [found for _, found in refits(result, replicates, seed, reasons)]
     counts = tally(reasons, replicates)

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import Z
 from crmlab.loyalty import likelihood, questionnaire
 from crmlab.loyalty.likelihood import ONE, ZERO, Layout, Moments
 from crmlab.loyalty.moments import complete, measured, regular
@@ -572,7 +573,7 @@ def _tables(theta, cov, layout, scale, factors, chosen, columns):
 
 def _with_interval(table, name):
     z = table[name] / table["se"]
-    reach = stats.norm.ppf(0.975) * table["se"]
+    reach = Z * table["se"]
     return table.assign(z=z, low=table[name] - reach, high=table[name] + reach)
 
 

@@ -8,8 +8,9 @@ from scipy.special import expit, logit, stdtrit, xlog1py, xlogy
 from scipy.stats import chi2, f, spearmanr
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import Z, wilson
 from crmlab.loyalty.composites import solve
-from crmlab.loyalty.samples import Z, mean_interval, numbers, parts, wilson
+from crmlab.loyalty.samples import mean_interval, numbers, parts
 
 FOLDS = 10
 LEVELS = 20

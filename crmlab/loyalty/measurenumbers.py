@@ -12,7 +12,7 @@ from crmlab.loyalty.discriminant import htmt
 from crmlab.loyalty.factors import cfa, factor_coefficients, invariance, one_or_two_factors, single_group
 from crmlab.loyalty.moments import complete
 from crmlab.loyalty.pathmodel import PathModel
-from crmlab.loyalty.pathnumbers import ACSI
+from crmlab.loyalty.pathnumbers import ACSI, under
 from crmlab.loyalty.scoring import index_score, nps
 
 FIT = ["chi2", "df", "cfi", "tli", "rmsea", "rmsea_low", "rmsea_high", "srmr", "aic", "bic", "llf"]
@@ -38,17 +38,17 @@ def mobile_phones():
     single = model.loadings.droplevel("construct")
     short = several["SATISFACTION"], ("CUSL1", "CUSL3")
     return {
-        **_under("mobi.cfa", model.fit[FIT]),
+        **under("mobi.cfa", model.fit[FIT]),
         "mobi.cfa.exact.chi2": model.fit["chi2"],
-        **_under("mobi.cfa.std", single["std"]),
-        **_under("mobi.cfa.se", single["se"]),
-        **_under("mobi.cfa.z", single["z"]),
-        **_under("mobi.cfa.r", _pairs(model.correlations["r"])),
+        **under("mobi.cfa.std", single["std"]),
+        **under("mobi.cfa.se", single["se"]),
+        **under("mobi.cfa.z", single["z"]),
+        **under("mobi.cfa.r", _pairs(model.correlations["r"])),
         **_lavaan_reliability("mobi.cfa", survey, asked, several),
-        **_under("mobi.alpha_raw", alpha["alpha_raw"].drop("VALUE")),
-        **_under("mobi.alpha_std", alpha["alpha_std"]),
-        **_under("mobi.htmt", _pairs(ratios["htmt"])),
-        **_under("mobi.htmt2", _pairs(ratios["htmt2"])),
+        **under("mobi.alpha_raw", alpha["alpha_raw"].drop("VALUE")),
+        **under("mobi.alpha_std", alpha["alpha_std"]),
+        **under("mobi.htmt", _pairs(ratios["htmt"])),
+        **under("mobi.htmt2", _pairs(ratios["htmt2"])),
         **_two_factors("mobi.two", survey, asked, ["SATISFACTION", "LOYALTY"]),
         **_two_factors("mobi.two_short", survey, asked, dict(zip(["SATISFACTION", "LOYALTY"], short, strict=True))),
         "mobi.nps.recommend": nps(survey, asked, "CUSL3")["nps"].iloc[0],
@@ -73,9 +73,9 @@ def corporate_reputation():
     ratios = htmt(filled, asked, ["COMPETENCE", "LIKEABILITY", "SATISFACTION", "LOYALTY"], replicates=0)["htmt"]
     alpha = reliability(filled, asked, ["LOYALTY"], replicates=0)["estimate"]
     return {
-        **_under("corporate_reputation.cfa", model.fit[FIT]),
+        **under("corporate_reputation.cfa", model.fit[FIT]),
         "corporate_reputation.cfa.complete": model.nobs.sum(),
-        **_under("corporate_reputation.cfa.r", _pairs(model.correlations["r"])),
+        **under("corporate_reputation.cfa.r", _pairs(model.correlations["r"])),
         **_lavaan_reliability(
             "corporate_reputation.cfa", survey, asked, {name: asked.constructs[name] for name in chosen}
         ),
@@ -106,11 +106,11 @@ def industries():
     value = ratios.pop("EXPECTATION_VALUE")
     found = {
         "acsi_2015.cfa.complete": model.nobs.sum(),
-        **_under("acsi_2015.cfa", model.fit[["chi2", "df"]]),
-        **_under("acsi_2015.cfa.indices", model.fit[["cfi", "tli", "rmsea", "srmr"]]),
-        **_under("acsi_2015.invariance.cfi", steps["cfi"]),
-        **_under("acsi_2015.invariance.rmsea", steps["rmsea"]),
-        **_under("acsi_2015.htmt", ratios),
+        **under("acsi_2015.cfa", model.fit[["chi2", "df"]]),
+        **under("acsi_2015.cfa.indices", model.fit[["cfi", "tli", "rmsea", "srmr"]]),
+        **under("acsi_2015.invariance.cfi", steps["cfi"]),
+        **under("acsi_2015.invariance.rmsea", steps["rmsea"]),
+        **under("acsi_2015.htmt", ratios),
         "acsi_2015.htmt.rounded.EXPECTATION_VALUE": value,
     }
     labels = questionnaire.groups_of(survey, asked, "INDUSTRY")
@@ -131,11 +131,11 @@ def _two_factors(prefix, survey, asked, chosen):
     spec = questionnaire.SurveySpec(constructs=model.constructs, scale=asked.scale)
     test = one_or_two_factors(survey, spec).loc["difference"]
     return {
-        **_under(prefix, model.fit[FIT]),
-        **_under(f"{prefix}.std", items),
+        **under(prefix, model.fit[FIT]),
+        **under(f"{prefix}.std", items),
         f"{prefix}.r.SATISFACTION_LOYALTY": model.correlations["r"].iloc[0],
         f"{prefix}.htmt.SATISFACTION_LOYALTY": htmt(survey, spec, replicates=0)["htmt"].iloc[0],
-        **_under(f"{prefix}.difference", test[["chi2", "df", "p"]]),
+        **under(f"{prefix}.difference", test[["chi2", "df", "p"]]),
     }
 
 
@@ -150,15 +150,11 @@ def _lavaan_reliability(prefix, survey, asked, chosen):
         common = (theta[0, layout.loadings[place, j]] * scale[place]).sum() ** 2
         omega[name] = common / np.cov(frame.to_numpy()[:, place], rowvar=False, bias=True).sum()
         ave[name] = found["ave_raw"][0, j]
-    return _under(f"{prefix}.omega_observed", omega) | _under(f"{prefix}.ave_raw", ave)
+    return under(f"{prefix}.omega_observed", omega) | under(f"{prefix}.ave_raw", ave)
 
 
 def _pairs(series):
     return {f"{one}_{other}": value for (one, other), value in series.items()}
-
-
-def _under(prefix, numbers):
-    return {f"{prefix}.{name}": value for name, value in dict(numbers).items()}
 
 
 PARTS = [("mobi.", mobile_phones), ("corporate_reputation.", corporate_reputation), ("acsi_2015.", industries)]

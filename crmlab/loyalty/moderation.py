@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import checked_level
 from crmlab.loyalty import composites
 from crmlab.loyalty.bootstraps import interval, refits, tally
 from crmlab.loyalty.printing import printable
@@ -118,8 +119,7 @@ def moderate(model, data, predictor, moderator, outcome, replicates=5000, seed=N
     """
     if any(model.structure.consistent):
         raise DataError("Interactions are built from scores: use a model with consistent=False.")
-    if not 0 < level < 1:
-        raise DataError(f"level must lie between 0 and 1 (0.95 for a 95 % interval), not {level!r}.")
+    checked_level(level)
     edges = read_paths(model.paths)
     if len({predictor, moderator, outcome}) < 3:
         raise DataError("predictor, moderator and outcome must be three different constructs.")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import checked_level
 from crmlab.loyalty.resampling import resamples
 
 
@@ -175,8 +176,7 @@ def interval(replicates, level):
     dropped : numpy.ndarray
         Number of replicates without a value.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level is the share that an interval should hold, such as 0.95, not {level!r}.")
+    checked_level(level)
     replicates = np.asarray(replicates, dtype=float)
     gone = ~np.isfinite(replicates)
     dropped = gone.sum(axis=0)

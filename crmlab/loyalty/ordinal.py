@@ -10,8 +10,9 @@ from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import Z
 from crmlab.loyalty.gap import logits
-from crmlab.loyalty.samples import Z, numbers, ordered_codes, table_of
+from crmlab.loyalty.samples import numbers, ordered_codes, table_of
 
 MANY = 30
 """Levels of an outcome above which a regression of the numbers is meant."""

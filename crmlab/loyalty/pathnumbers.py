@@ -29,6 +29,29 @@ LOYALTY ~ COMPETENCE + LIKEABILITY + SATISFACTION + SWITCHING_COST"""
 FORMATIVE = dict.fromkeys(("QUALITY", "PERFORMANCE", "RESPONSIBILITY", "ATTRACTIVENESS"), "B")
 
 
+def under(prefix, numbers):
+    """Return numbers by name with a prefix before their names.
+
+    Parameters
+    ----------
+    prefix : str
+        What is put before, with a point between.
+    numbers : mapping or pandas.Series
+        Numbers by name.
+
+    Returns
+    -------
+    dict
+        The numbers by their longer names.
+
+    Examples
+    --------
+    >>> under("mobi.alpha", {"Image": 0.72})
+    {'mobi.alpha.Image': 0.72}
+    """
+    return {f"{prefix}.{name}": value for name, value in dict(numbers).items()}
+
+
 def mobile_phones():
     """Return the numbers on the ECSI survey of mobile phones.
 
@@ -41,18 +64,18 @@ def mobile_phones():
     for scheme in SCHEMES:
         fit = PathModel("mobi", ECSI, scheme=scheme).fit(survey)
         total = fit.effects["total"]
-        found |= _under(f"mobi.paths.{scheme}", {f"{a}_{b}": v for (a, b), v in fit.paths["path"].items()})
-        found |= _under(f"mobi.total.{scheme}", {f"{a}_{b}": v for (a, b), v in total.items()})
-        found |= _under(f"mobi.weights.{scheme}", fit.weights.droplevel("construct"))
-        found |= _under(f"mobi.loadings.{scheme}", fit.loadings.droplevel("construct"))
+        found |= under(f"mobi.paths.{scheme}", {f"{a}_{b}": v for (a, b), v in fit.paths["path"].items()})
+        found |= under(f"mobi.total.{scheme}", {f"{a}_{b}": v for (a, b), v in total.items()})
+        found |= under(f"mobi.weights.{scheme}", fit.weights.droplevel("construct"))
+        found |= under(f"mobi.loadings.{scheme}", fit.loadings.droplevel("construct"))
     fit = PathModel("mobi", ECSI).fit(survey)
-    found |= _under("mobi.path_r2", fit.r2.drop("COMPLAINTS"))
+    found |= under("mobi.path_r2", fit.r2.drop("COMPLAINTS"))
     for measure in ("rho_a", "rho_c", "ave"):
-        found |= _under(f"mobi.{measure}", fit.reliability[measure].dropna())
+        found |= under(f"mobi.{measure}", fit.reliability[measure].dropna())
     simple = "SATISFACTION ~ IMAGE + EXPECTATION + VALUE"
     consistent = PathModel("mobi", simple, scheme="factorial", consistent=True).fit(survey)
-    found |= _under("mobi.simple_consistent", consistent.paths["path"].droplevel("outcome"))
-    return found | _under("mobi.simple_r2", PathModel("mobi", simple).fit(survey).r2)
+    found |= under("mobi.simple_consistent", consistent.paths["path"].droplevel("outcome"))
+    return found | under("mobi.simple_r2", PathModel("mobi", simple).fit(survey).r2)
 
 
 def corporate_reputation():
@@ -73,9 +96,9 @@ def corporate_reputation():
     found = moderate(cost, survey, "SATISFACTION", "SWITCHING_COST", "LOYALTY", replicates=2, seed=1)
     effect = found.table["estimate"]
     return {
-        **_under(f"{name}.paths", {f"{a}_{b}": v for (a, b), v in fit.paths["path"].items()}),
-        **_under(f"{name}.r2", fit.r2),
-        **_under(f"{name}.moderation", effect[["SATISFACTION", "SWITCHING_COST"]]),
+        **under(f"{name}.paths", {f"{a}_{b}": v for (a, b), v in fit.paths["path"].items()}),
+        **under(f"{name}.r2", fit.r2),
+        **under(f"{name}.moderation", effect[["SATISFACTION", "SWITCHING_COST"]]),
         f"{name}.moderation.interaction": effect["SATISFACTION x SWITCHING_COST"],
         f"{name}.moderation.r2": found.fit["r2"],
     }
@@ -92,25 +115,12 @@ def industries():
     if not data.present("acsi_2015"):
         return {}
     survey, found = data.load("acsi_2015").to_pandas(), {}
-    survey = survey.replace([98, 99], float("nan"))
-    constructs = {
-        "EXPECTATION": ["OVERALLX", "CUSTOMX", "WRONGX"],
-        "QUALITY": ["OVERALLQ", "CUSTOMQ", "WRONGQ"],
-        "VALUE": ["PQ", "QP"],
-        "SATISFACTION": ["SATIS", "CONFIRM", "IDEAL"],
-        "COMPLAINT": ["COMP"],
-        "LOYALTY": ["REPUR"],
-    }
     for industry, code in {"airline": 3003, "bank": 5001, "food": 1001, "internet": 3013}.items():
-        fit = PathModel(constructs, ACSI, missing="listwise").fit(survey[survey["INDUSTRY"] == code])
+        fit = PathModel("acsi_2015", ACSI, missing="listwise").fit(survey[survey["INDUSTRY"] == code])
         found[f"acsi_2015.path.{industry}"] = fit.params["SATISFACTION -> LOYALTY"]
         found[f"acsi_2015.path_r2.{industry}"] = fit.r2["LOYALTY"]
         found[f"acsi_2015.complete.{industry}"] = fit.nobs
     return found
-
-
-def _under(prefix, numbers):
-    return {f"{prefix}.{name}": float(value) for name, value in dict(numbers).items()}
 
 
 PARTS = [("mobi.", mobile_phones), ("corporate_reputation.", corporate_reputation), ("acsi_2015.", industries)]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import checked_level
 from crmlab.loyalty.bootstraps import refits, tally
 from crmlab.loyalty.effects import connected, total_effects
 from crmlab.loyalty.printing import printable
@@ -104,8 +105,7 @@ def ipma(result, target, scale=None, replicates=5000, seed=None, level=0.95):
         raise DataError(f"The target {target!r} is not among the constructs {', '.join(s.constructs)}.")
     if any(s.consistent):
         raise DataError("Performance is that of composites: fit the model with consistent=False.")
-    if not 0 < level < 1:
-        raise DataError(f"level must lie between 0 and 1 (0.95 for a 95 % interval), not {level!r}.")
+    checked_level(level)
     place = s.constructs.index(target)
     acting = [i for i, j in connected(s) if j == place]
     if not acting:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
-from crmlab.loyalty.samples import ordered_codes, parts, table_of, wilson
+from crmlab.data.intervals import wilson
+from crmlab.loyalty.samples import ordered_codes, parts, table_of
 
 SATISFACTION = ("loyal", "satisfied defectors", "captives", "at risk")
 ATTITUDE = ("loyalty", "latent loyalty", "spurious loyalty", "no loyalty")

@@ -1,15 +1,12 @@
-"""Columns of a survey as numbers or ordered answers, faults named by item; intervals of shares and means."""
+"""Columns of a survey as numbers or ordered answers, faults named by item; intervals of means."""
 
 import difflib
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from crmlab.data.errors import DataError
-
-Z = float(ndtri(0.975))
-"""Standard normal quantile of the two-sided 95 % intervals."""
 
 CODES = (-1, -2, -8, -9, -77, -88, -98, -99, -999, -9999, 77, 88, 97, 98, 99, 888, 998, 999, 9999)
 """Numbers that questionnaires write where there is no answer."""
@@ -215,33 +212,6 @@ def parts(data, by):
     if not found:
         raise DataError(f"The column {by!r} has no group at all.")
     return found
-
-
-def wilson(count, of):
-    """Return a share with its 95 % Wilson interval.
-
-    Parameters
-    ----------
-    count, of : float or array
-        How many of how many.
-
-    Returns
-    -------
-    share, low, high : numpy.ndarray
-        Missing where there is nothing to take a share of.
-
-    Examples
-    --------
-    >>> [round(float(v), 4) for v in wilson(1, 10)]
-    [0.1, 0.0179, 0.4042]
-    """
-    k, n = np.broadcast_arrays(np.asarray(count, float), np.asarray(of, float))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        half = Z * np.sqrt(n * share * (1 - share) + Z * Z / 4) / (n + Z * Z)
-        middle = (k + Z * Z / 2) / (n + Z * Z)
-    low, high = (np.where(n > 0, np.clip(end, 0.0, 1.0), np.nan) for end in (middle - half, middle + half))
-    return share, np.minimum(low, share), np.maximum(high, share)
 
 
 def mean_interval(n, mean, variance):

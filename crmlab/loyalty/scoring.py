@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from crmlab.data.errors import DataError
+from crmlab.data.intervals import checked_level, wilson
 from crmlab.loyalty import questionnaire
 from crmlab.loyalty.moments import measured
 
@@ -101,7 +101,7 @@ def index_score(data, spec, construct, group=None, weights=None, level=0.95):
     def summary(part):
         n = part.notna().sum()
         mean, se = part.mean(), part.std() / np.sqrt(n) if n > 1 else np.nan
-        reach = stats.t.ppf((1 + _share(level)) / 2, n - 1) * se if n > 1 else np.nan
+        reach = stats.t.ppf((1 + checked_level(level)) / 2, n - 1) * se if n > 1 else np.nan
         return {"n": n, "left_out": len(part) - n, "score": mean, "se": se} | _ends(mean - reach, mean + reach, 0, 100)
 
     return _by_group(values, data, asked, group, summary)
@@ -137,15 +137,17 @@ def top_box(data, spec, item, boxes=2, group=None, level=0.95):
     """
     asked = questionnaire.spec(spec)
     values = asked.prepare(data, [item])[item]
-    low, high = asked.scale_of(item)
-    if not (isinstance(boxes, int) and 1 <= boxes <= high - low):
-        raise DataError(f"boxes must be between 1 and {high - low:g} on the scale {low:g} to {high:g}, not {boxes!r}.")
+    least, most = asked.scale_of(item)
+    if not (isinstance(boxes, int) and 1 <= boxes <= most - least):
+        raise DataError(
+            f"boxes must be between 1 and {most - least:g} on the scale {least:g} to {most:g}, not {boxes!r}."
+        )
 
     def summary(part):
         n = part.notna().sum()
-        hits = (part > high - boxes).sum()
-        ends = proportion_confint(hits, n, 1 - _share(level), "wilson") if n else (np.nan, np.nan)
-        return {"n": n, "left_out": len(part) - n, "share": hits / n if n else np.nan} | _ends(*ends, 0, 1)
+        hits = (part > most - boxes).sum()
+        share, low, high = wilson(hits, n, checked_level(level))
+        return {"n": n, "left_out": len(part) - n, "share": share[()], "low": low[()], "high": high[()]}
 
     return _by_group(values, data, asked, group, summary)
 
@@ -199,7 +201,7 @@ def nps(data, spec, item, group=None, level=0.95):
         up, down = (part >= 9).sum(), (part <= 6).sum()
         # One more answer on either side, as for the difference of two paired shares.
         p, d = (up + 1) / (n + 2), (down + 1) / (n + 2)
-        reach = stats.norm.ppf((1 + _share(level)) / 2) * np.sqrt((p + d - (p - d) ** 2) / (n + 2))
+        reach = stats.norm.ppf((1 + checked_level(level)) / 2) * np.sqrt((p + d - (p - d) ** 2) / (n + 2))
         return {
             "n": n,
             "left_out": len(part) - n,
@@ -224,12 +226,6 @@ def _by_group(values, data, asked, group, summary):
 
 def _ends(low, high, least, most):
     return {"low": np.clip(low, least, most), "high": np.clip(high, least, most)}
-
-
-def _share(level):
-    if not 0 < level < 1:
-        raise DataError(f"level is the share that an interval should hold, such as 0.95, not {level!r}.")
-    return level
 
 
 def _weights(items, weights):

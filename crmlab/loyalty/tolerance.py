@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.errors import DataError
-from crmlab.loyalty.samples import numbers, table_of, wilson
+from crmlab.data.intervals import wilson
+from crmlab.loyalty.samples import numbers, table_of
 
 OUTSIDE = "not asked"
 
