@@ -58,7 +58,8 @@ def test_without_errors_normalisation_makes_the_sources_agree_with_the_truth():
     assert (same | latin | both["married"]).all()
 
 
-def test_the_promised_mess_is_there(firm):
+def test_the_promised_mess_is_there():
+    firm = simulate(1_000, seed=3, errors=0.06)
     records = firm["customers"].merge(firm["truth"])
     per_source = records.groupby(["person_id", "source"]).size()
     assert (per_source > 1).mean() == pytest.approx(0.08, abs=0.03)

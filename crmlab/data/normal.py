@@ -18,7 +18,7 @@ _SIMPLIFIED = (
 _CHARACTERS = str.maketrans(_TRADITIONAL, _SIMPLIFIED)
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003134f"
 _TITLES = {"mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle", "sir"}
-_HONORIFICS = r"(?:先生|女士|小姐|太太|老师|教授|经理)$"
+_HONORIFICS = r"(?:先生|女士|小姐|太太|老师|教授|经理)+$"
 _STREETS = {
     "street": "st", "road": "rd", "avenue": "ave", "place": "pl", "drive": "dr", "court": "ct", "crescent": "cres",
     "close": "cl", "terrace": "tce", "circuit": "cct", "strasse": "str", "platz": "pl",
@@ -29,6 +29,11 @@ _DATES = (
     (r"(\d{4})年(\d{1,2})月(\d{1,2})日?", "ymd"),
     (r"(\d{1,2})\.(\d{1,2})\.(\d{4})", "dmy"),
 )
+
+
+def _fold(text):
+    """Without differences of width and case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def normal_text(value):
@@ -49,9 +54,9 @@ def normal_text(value):
     >>> normal_text("  Ｏ'Brien–Müller "), normal_text("陳　偉")
     ('o brien muller', '陈伟')
     """
-    text = unicodedata.normalize("NFKC", value).casefold().translate(_LETTERS).translate(_CHARACTERS)
-    text = unicodedata.normalize("NFKD", text)
-    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = _fold(value).translate(_LETTERS).translate(_CHARACTERS)
+    # Accents of Latin, Greek and Cyrillic only: in other scripts such marks are letters.
+    text = re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFD", text))
     text = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text)).strip()
     # Chinese has no spaces.
     return re.sub(rf"(?<=[{_HAN}]) (?=[{_HAN}])", "", text) or None
@@ -80,8 +85,10 @@ def normal_name(value):
     text = normal_text(value)
     if text is None:
         return None
-    text = re.sub(_HONORIFICS, "", text).strip()
-    return " ".join(sorted(part for part in text.split() if part not in _TITLES)) or None
+    parts = [part for part in text.split() if part not in _TITLES]
+    if re.search(f"[{_HAN}]", text):
+        return re.sub(_HONORIFICS, "", "".join(parts)) or None
+    return " ".join(sorted(parts)) or None
 
 
 def normal_address(value):
@@ -131,7 +138,7 @@ def normal_phone(value):
     >>> normal_phone("００８６ 138-0013-8000"), normal_phone("(+49) (0)151 234 567 ext. 12")
     ('+8613800138000', '+49151234567')
     """
-    text = unicodedata.normalize("NFKC", value).casefold()
+    text = _fold(value)
     text = re.split(r"ext|转|轉|x", text)[0]
     international = re.match(r"[\s(]*(\+|00)", text)
     # The trunk zero in brackets is not dialled from abroad.
@@ -161,7 +168,7 @@ def normal_email(value):
     >>> normal_email(" Anna@Example.COM"), normal_email("unknown")
     ('anna@example.com', None)
     """
-    text = re.sub(r"\s+", "", unicodedata.normalize("NFKC", value)).casefold().removeprefix("mailto:")
+    text = re.sub(r"\s+", "", _fold(value)).removeprefix("mailto:")
     return text if re.fullmatch(r"[^@]+@[^@]+\.[^@.]+", text) else None
 
 
@@ -184,7 +191,8 @@ def normal_date(value):
     >>> normal_date("1980年4月3日"), normal_date("03.04.1980"), normal_date("19800403"), normal_date("03/04/1980")
     ('1980-04-03', '1980-04-03', '1980-04-03', None)
     """
-    text = re.sub(r"\s+|[T ]\d\d:\d\d.*$", "", unicodedata.normalize("NFKC", value).strip())
+    text = re.sub(r"[T ]\d\d:\d\d.*$", "", unicodedata.normalize("NFKC", value))
+    text = re.sub(r"\s+", "", text)
     for shape, order in _DATES:
         if found := re.fullmatch(shape, text):
             year, month, day = found.groups() if order == "ymd" else found.groups()[::-1]

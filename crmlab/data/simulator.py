@@ -52,7 +52,7 @@ def simulate(
     end="2023-12-31",
     overlap=0.5,
     duplicates=0.08,
-    errors=0.06,
+    errors=0.15,
     chinese=0.4,
 ):
     """Simulate the scattered records of one firm, with the truth about them.
@@ -75,7 +75,7 @@ def simulate(
         Chance that a person of the web shop or of the call centre, beside the one main source, is known there too.
     duplicates : float, default 0.08
         Chance that a record is entered twice in its source.
-    errors : float, default 0.06
+    errors : float, default 0.15
         Chance of a typing error, and half of it of a missing part, in each field.
     chinese : float, default 0.4
         Share of the people with Chinese names.
