@@ -173,7 +173,24 @@ def row_numbers(prepared):
     return (ibis.row_number() + 1) if prepared.ordered else ibis.null("int64")
 
 
-def _plain(name):
+def plain(name):
+    """Return the name of a column without case, spaces, underscores, hyphens and dots.
+
+    Parameters
+    ----------
+    name : str
+        A name.
+
+    Returns
+    -------
+    str
+        What is left of it.
+
+    Examples
+    --------
+    >>> plain("Customer-ID")
+    'customerid'
+    """
     return re.sub(r"[\s_.\-]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
@@ -201,7 +218,7 @@ def _find_columns(raw, name, source, columns):
             found = [
                 c
                 for c in raw.columns
-                if c not in taken and _plain(c) in (*ALIASES[canonical].split(), _plain(canonical))
+                if c not in taken and plain(c) in (*ALIASES[canonical].split(), plain(canonical))
             ]
         if len(found) > 1:
             calls = " or ".join(f'{call}, {canonical}="{c}")' for c in found)
@@ -250,7 +267,7 @@ def _typed(raw, name, own, text, ordered, embedded, date_format, decimal, sample
         if canonical not in text:
             picked[canonical] = _as_type(cell, canonical, raw)
             continue
-        cell = blank_to_null(_as_text(cell))
+        cell = blank_to_null(as_text(cell))
         choose = functools.partial(date_reader, date_format=date_format)
         if canonical != "date":
             choose = functools.partial(number_reader, decimal=decimal)
@@ -273,10 +290,23 @@ def _typed(raw, name, own, text, ordered, embedded, date_format, decimal, sample
     return Prepared(table, name, own, text, raw, ordered, embedded)
 
 
-def _as_text(cell):
-    """Numbers as a person would write them: 19970101, not 19970101.0."""
+def as_text(cell):
+    """Return cells as a person would write them: 19970101, not 19970101.0.
+
+    Parameters
+    ----------
+    cell : ibis.expr.types.Column
+        A column of any type.
+
+    Returns
+    -------
+    ibis.expr.types.StringColumn
+        Its text.
+    """
     if cell.type().is_floating():
-        whole = ibis.ifelse(cell == cell.floor(), cell.try_cast("int64").cast("string"), cell.cast("string"))
+        # Not by floor(), which fails on numbers too large for an integer.
+        whole = ibis.ifelse(cell % 1 == 0, cell.try_cast("int64").cast("string"), ibis.null("string"))
+        whole = whole.coalesce(cell.cast("string"))
         return ibis.ifelse(cell.isnan(), ibis.null("string"), whole)
     return cell.cast("string")
 
