@@ -469,6 +469,15 @@ def test_unreachable_is_a_status_with_its_day_and_reason_and_nobody_is_deleted()
     assert earlier["status"].tolist() == ["reachable", "unreachable", "unreachable", "untried"]
 
 
+def test_dates_that_are_none_are_refused_with_an_example():
+    people = pd.DataFrame({"customer_id": [1]})
+    with pytest.raises(DataError, match=r"1 cells of column 'date' are no dates, such as '31.12.2023'"):
+        contact_status(people, TRIES.replace("2024-01-01", "2024-01-02").replace("2024-03-01", "31.12.2023"))
+    records = frame(x=["a", "b"], updated=["2024-01-01", "1. Mai"])
+    with pytest.raises(DataError, match=r"'1\. Mai'"):
+        consolidate(customer_file(records))
+
+
 def test_a_customer_in_two_rows_is_refused():
     with pytest.raises(DataError, match="one row a customer"):
         contact_status(pd.DataFrame({"customer_id": [1, 1]}), TRIES)

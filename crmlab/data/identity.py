@@ -237,6 +237,42 @@ def as_words(table, column):
     return f"CAST({cell} AS VARCHAR)"
 
 
+def as_moment(table, column, name):
+    """Return SQL that reads a column as a moment, after making sure that every cell can be read.
+
+    Parameters
+    ----------
+    table : ibis.Table
+        A table of the embedded engine.
+    column : str
+        A column of dates, of times, or of text such as 2024-01-31.
+    name : str
+        The table's name in messages.
+
+    Returns
+    -------
+    str
+        An expression of type TIMESTAMP.
+
+    Raises
+    ------
+    DataError
+        A cell is no date.
+    """
+    kind, cell = table.schema()[column], _identifier(column)
+    if kind.is_timestamp() or kind.is_date():
+        return f"CAST({cell} AS TIMESTAMP)"
+    moment = f"TRY_CAST(CAST({cell} AS VARCHAR) AS TIMESTAMP)"
+    bad = f"SELECT CAST({cell} AS VARCHAR) FROM ({sql(table)}) WHERE {cell} IS NOT NULL AND {moment} IS NULL"
+    found = connect().con.execute(bad).fetchall()
+    if found:
+        raise DataError(
+            f"{name}: {len(found):,} cells of column {column!r} are no dates, such as {found[0][0]!r}; "
+            "write them as YYYY-MM-DD."
+        )
+    return moment
+
+
 @functools.cache
 def _register():
     """Make the normal forms known to the embedded engine, once."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import ibis
 
 from crmlab.data.errors import DataError
-from crmlab.data.identity import _identifier, _name, as_words, connected, normalize, open_records, sql
+from crmlab.data.identity import _identifier, _name, as_moment, as_words, connected, normalize, open_records, sql
 from crmlab.data.sources import open_source
 from crmlab.data.textfile import keep, quoted
 
@@ -284,7 +284,7 @@ def consolidate(file, rules=None, *, sources=(), kinds=None, source="source", up
     if sources and source in table.columns:
         whens = " ".join(f"WHEN {quoted(s)} THEN {i}" for i, s in enumerate(sources))
         trust = f"CASE CAST({_identifier(source)} AS VARCHAR) {whens} ELSE {len(sources)} END"
-    when = _identifier(updated) if updated in table.columns else "NULL"
+    when = as_moment(table, updated, "the customer file") if updated in table.columns else "NULL"
     values = ", ".join(
         f"{_identifier(c)} AS v{i}, nullif(trim({as_words(table, c)}), '') AS w{i}" for i, c in enumerate(fields)
     )

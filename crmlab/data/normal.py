@@ -33,6 +33,8 @@ _DATES = (
 
 def _fold(text):
     """Without differences of width and case."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -54,7 +56,10 @@ def normal_text(value):
     >>> normal_text("  Ｏ'Brien–Müller "), normal_text("陳　偉")
     ('o brien muller', '陈伟')
     """
-    text = _fold(value).translate(_LETTERS).translate(_CHARACTERS)
+    text = _fold(value)
+    if text.isascii():
+        return re.sub(r"[\W_]+", " ", text).strip() or None
+    text = text.translate(_LETTERS).translate(_CHARACTERS)
     # Accents of Latin, Greek and Cyrillic only: in other scripts such marks are letters.
     text = re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFD", text))
     text = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text)).strip()

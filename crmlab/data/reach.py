@@ -1,7 +1,8 @@
 """Customers who cannot be reached get a status, never deletion; and what deleting them would do to every average."""
 
+from crmlab.data.days import day_of
 from crmlab.data.errors import DataError
-from crmlab.data.identity import _embedded, as_words, sql
+from crmlab.data.identity import _embedded, as_moment, as_words, sql
 from crmlab.data.sources import open_source
 from crmlab.data.textfile import keep, quoted
 
@@ -44,16 +45,17 @@ def contact_status(customers, contacts, *, as_of=None, failed=FAILED):
     ['untried', 'unreachable']
     """
     people, own = _open(customers, ["customer_id"])
-    tries, _ = _open(contacts, ["customer_id", "date", "channel", "outcome"])
+    tries, name = _open(contacts, ["customer_id", "date", "channel", "outcome"])
     twice = people.count().to_pyarrow().as_py() - people["customer_id"].nunique().to_pyarrow().as_py()
     if twice:
         raise DataError(
             f"{own}: customer_id must stand in one row a customer, and in none be missing ({twice:,} more)."
         )
-    until = f"AND CAST(date AS DATE) <= CAST({quoted(str(as_of))} AS DATE)" if as_of is not None else ""
+    moment = as_moment(tries, "date", name)
+    until = f"AND CAST({moment} AS DATE) <= DATE '{day_of('as_of', as_of)}'" if as_of is not None else ""
     bad = ", ".join(map(quoted, failed))
     return keep(
-        f"WITH tries AS (SELECT {as_words(tries, 'customer_id')} AS who, CAST(date AS TIMESTAMP) AS date, "
+        f"WITH tries AS (SELECT {as_words(tries, 'customer_id')} AS who, {moment} AS date, "
         "channel, outcome, "
         f"outcome IN ({bad}) AS failed FROM ({sql(tries)}) WHERE outcome IS NOT NULL {until}), "
         "latest AS (SELECT who, channel, max_by(failed, (date, NOT failed)) AS failed, "
