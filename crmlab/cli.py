@@ -212,6 +212,120 @@ def data_get(name, to):
         click.echo(data.fetch(name, to))
 
 
+@cli.group()
+def warehouse():
+    """Keep customer tables in a folder that forgets nothing.
+
+    \b
+    Examples:
+      crmlab warehouse init shop
+      crmlab warehouse load shop orders.csv --table orders
+      crmlab warehouse query shop "SELECT country, sum(amount) FROM orders GROUP BY country"
+      crmlab run notebooks/02_five_questions.ipynb --set dataset=warehouse:shop
+    """
+
+
+@warehouse.command("init")
+@click.argument("folder")
+def warehouse_init(folder):
+    """Make an empty warehouse in FOLDER.
+
+    \b
+    Example:
+      crmlab warehouse init shop
+    """
+    with _plain_errors():
+        from crmlab import data
+
+        click.echo(data.Warehouse.create(folder).path)
+
+
+@warehouse.command("load")
+@click.argument("folder")
+@click.argument("file")
+@click.option("--table", required=True, metavar="NAME", help="Which customer table it is, such as orders.")
+@click.option("--valid-from", metavar="DATE", help="From which day on it is true. [default: today]")
+@click.option("--as-of", metavar="DATE", help="Day of the check; later dates are set aside. [default: today]")
+@click.option("--column", "columns", metavar="NAME=OWN", multiple=True, help="What FILE calls a column; repeatable.")
+@click.option("--encoding", help="Encoding of the file, such as gb18030.")
+@click.option("--date-format", metavar="FORMAT", help="How dates are written, such as %d.%m.%Y.")
+@click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of the numbers.")
+def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
+    """Check FILE and add what is new to the warehouse in FOLDER; the same content twice changes nothing.
+
+    \b
+    Exit code: 0 every row is in, 1 some were set aside, 2 nothing could be loaded.
+
+    \b
+    Examples:
+      crmlab warehouse load shop orders.csv --table orders
+      crmlab warehouse load shop crm.csv --table customers --valid-from 2024-01-31 --column customer_id=Kunde
+    """
+    with _plain_errors():
+        from crmlab import data
+
+        if wrong := [column for column in columns if "=" not in column]:
+            raise data.DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
+        options = {name: value for name, value in options.items() if value is not None}
+        options |= dict(column.split("=", 1) for column in columns)
+        line = data.Warehouse(folder).load(file, table, valid_from, as_of, **options)
+        if line["known"] is not None:
+            click.echo(f"{file} has the content of load {line['known']}: nothing to add.")
+            return
+        counts = f"{line['rows']:,} rows, {line['kept']:,} kept, {line['set_aside']:,} set aside"
+        click.echo(f"load {line['load']}: {table} of {line['source']}: {counts}")
+        if line["set_aside"]:
+            known = f" ({line['repeated']:,} of them are known from earlier loads)" if line["repeated"] else ""
+            click.echo(f"Why{known}: {folder}/load-{line['load']:06d}/failures.csv")
+    sys.exit(1 if line["set_aside"] else 0)
+
+
+@warehouse.command("check")
+@click.argument("folder")
+def warehouse_check(folder):
+    """Show the load log of FOLDER and check that its files are whole and its tables fit together.
+
+    \b
+    Exit code: 0 all good, 1 something to know, 2 damaged.
+
+    \b
+    Example:
+      crmlab warehouse check shop
+    """
+    with _plain_errors():
+        from crmlab import data
+
+        kept = data.Warehouse(folder)
+        log = kept.log().drop(columns="sha256").astype(object)
+        _echo_rows([list(log.columns), *log.where(log.notna(), "").astype(str).values.tolist()])
+        found = kept.check().query("rows > 0")
+        for fault in found.itertuples():
+            click.echo(f"{fault.severity}: {fault.table}: {fault.check}: {fault.rows:,} are not. {fault.meaning}")
+    sys.exit(2 if (found["severity"] == "error").any() else int(len(found) > 0))
+
+
+@warehouse.command("query")
+@click.argument("folder")
+@click.argument("sql", required=False)
+@click.option("--as-of", metavar="DATE", help="Answer as of this day. [default: with all that was loaded]")
+def warehouse_query(folder, sql, as_of):
+    """Answer one SELECT over the warehouse in FOLDER, as CSV; without SQL, list its tables.
+
+    \b
+    Examples:
+      crmlab warehouse query shop
+      crmlab warehouse query shop "SELECT count(*) FROM customers" --as-of 2024-01-31
+    """
+    with _plain_errors():
+        from crmlab import data
+
+        kept = data.Warehouse(folder)
+        if sql is None:
+            click.echo("\n".join(kept.tables()))
+        else:
+            click.echo(kept.query(sql, as_of).to_csv(index=False), nl=False)
+
+
 @contextlib.contextmanager
 def _plain_errors():
     """Say what is wrong in words and leave with 2; a traceback is for programmers."""

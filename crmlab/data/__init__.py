@@ -4,6 +4,7 @@ from crmlab._lazy import attach
 
 _HOMES = {
     "DataError": "errors",
+    "Warehouse": "star",
     "age": "quality",
     "audit": "auditing",
     "campaign_responses": "contracts",

@@ -61,9 +61,10 @@ def load(source, *, table=None, encoding=None, date_format=None, decimal=None, *
     ----------
     source : str, pathlib.Path, frame or ibis.Table
         A name of the catalogue, a file (CSV, TSV, TXT, also .gz; Parquet, also a folder or a pattern such as
-        ``"sales/*.parquet"``), a frame of pandas, Polars or pyarrow, an Ibis table, or the address of a database.
+        ``"sales/*.parquet"``), a frame of pandas, Polars or pyarrow, an Ibis table, the address of a database, or
+        ``"warehouse:PATH"`` with the folder of a `Warehouse`.
     table : str, optional
-        Table of the database.
+        Table of the database or of the warehouse (there: the orders by default).
     encoding : str, optional
         Encoding of a text file that is not UTF-8, such as ``"gb18030"``.
     date_format : str, optional
@@ -93,6 +94,8 @@ def load(source, *, table=None, encoding=None, date_format=None, decimal=None, *
     """
     if is_other_set(source):
         return open_dataset(source)
+    if isinstance(source, str) and source.startswith("warehouse:") and table not in (None, "orders", "fact_orders"):
+        return open_source(source, table).table
     prepared = prepare(source, table, encoding, date_format, decimal, columns)
     counts = _fault_counts(prepared)
     if any(counts.values()):
@@ -216,9 +219,7 @@ def _find_columns(raw, name, source, columns):
         else:
             taken = [value for value in columns.values() if value is not None]
             found = [
-                c
-                for c in raw.columns
-                if c not in taken and plain(c) in (*ALIASES[canonical].split(), plain(canonical))
+                c for c in raw.columns if c not in taken and plain(c) in (*ALIASES[canonical].split(), plain(canonical))
             ]
         if len(found) > 1:
             calls = " or ".join(f'{call}, {canonical}="{c}")' for c in found)

@@ -49,6 +49,10 @@ def open_source(source, table=None, encoding=None):
         The source is not there, is of no kind that is read, is damaged or has no rows.
     """
     address = isinstance(source, str) and re.match(r"[A-Za-z][\w+.-]+://", source)
+    if isinstance(source, str) and source.startswith("warehouse:"):
+        from crmlab.data.star import Warehouse
+
+        return Opened(Warehouse(source.removeprefix("warehouse:")).table(table or "orders"), source, False, False)
     if table is not None and not address:
         raise DataError(f"table={table!r} goes with the address of a database (duckdb://…, postgres://…) only.")
     if isinstance(source, ibis.Table):

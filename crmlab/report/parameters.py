@@ -197,8 +197,15 @@ def locate_dataset(values, folder, notebook):
     """
     name = values.get("dataset")
     # Names of the catalogue have no dot and no slash, addresses of databases have a scheme.
-    if not isinstance(name, str) or "://" in name or not re.search(r"[./\\]", name):
+    if not isinstance(name, str) or "://" in name or not re.search(r"[./\\]|^warehouse:", name):
         return values, ()
+    if name.startswith("warehouse:"):
+        # The small file that lists what was loaded changes with every load.
+        state = folder / name.removeprefix("warehouse:") / "warehouse.json"
+        if not state.is_file():
+            raise ParameterError("Parameters that cannot be used:", [f"dataset: {state.parent} is no warehouse"])
+        relative = os.path.relpath(state.parent.resolve(), notebook.resolve().parent)
+        return values | {"dataset": f"warehouse:{relative}"}, (state,)
     file = folder / name
     if not file.exists() and "*" not in name:
         raise ParameterError("Parameters that cannot be used:", [f"dataset: there is no file {file}"])
