@@ -154,6 +154,13 @@ def test_an_export_that_grows_adds_its_new_rows_only(warehouse):
     assert (log["rows"] == log["kept"] + log["set_aside"]).all()
 
 
+def test_an_event_told_again_in_other_words_is_the_same_event(warehouse):
+    warehouse.load(ORDERS.head(3).assign(note="lamp"), "orders", as_of=AS_OF)
+    line = warehouse.load(ORDERS.head(4).assign(note="LAMP "), "orders", as_of=AS_OF)
+    assert (line["kept"], line["repeated"]) == (1, 3)
+    assert pd.read_parquet(warehouse.path / "load-000002" / "repeated.parquet")["note"].tolist() == ["LAMP "] * 3
+
+
 def test_what_was_set_aside_stays_to_be_read(filled):
     folder = filled.path / "load-000003"
     aside = pd.read_parquet(folder / "set_aside.parquet")

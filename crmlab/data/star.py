@@ -33,8 +33,8 @@ class Warehouse:
     """A star schema of the customer tables in a folder.
 
     Tables with a key (customers, service_cases, survey) keep every version, each with the days between which it was
-    valid. The others (orders, campaign_responses, interactions) keep events; a row that an earlier load has already, as
-    often as it has it, is the same event told again and is set aside.
+    valid. The others (orders, campaign_responses, interactions) keep events; a row whose contract columns an earlier
+    load has already, as often as it has them, is the same event told again and is set aside.
 
     Parameters
     ----------
@@ -313,19 +313,19 @@ class Warehouse:
         if stored is None:
             return kept, kept.limit(0)
         known = keep(f"SELECT * EXCLUDE (load_) FROM ({stored})")
-        # A column that only one of the two has is empty in the other.
-        columns = sorted({*kept.columns, *known.columns})
+        # The contract's columns say which event it is, all others describe it (and are spelled now so, now so); a
+        # column that only one of the two has is empty in the other.
+        columns = [c for c in CONTRACTS[table].columns if c in (*kept.columns, *known.columns)]
         kinds = dict(known.schema().items()) | dict(kept.schema().items())
 
-        def alike(t):
-            return t.select(**{c: t[c] if c in t.columns else ibis.null(kinds[c]) for c in columns})
+        def with_all(t):
+            return t.mutate(**{c: ibis.null(kinds[c]) for c in columns if c not in t.columns})
 
         place = ibis.row_number().over(ibis.window(group_by=columns))
-        mine = keep(ibis.to_sql(alike(kept).mutate(place_=place), dialect="duckdb"))
-        counts = alike(known).group_by(columns).aggregate(n_=lambda t: t.count())
-        same = [mine[c].identical_to(counts[c]) for c in columns]
-        joined = mine.left_join(counts, same)
-        joined = joined.select(*(mine[c] for c in (*columns, "place_")), n_=counts.n_.fill_null(0))
+        mine = keep(ibis.to_sql(with_all(kept).mutate(place_=place), dialect="duckdb"))
+        counts = with_all(known).group_by(columns).aggregate(n_=lambda t: t.count())
+        joined = mine.left_join(counts, [mine[c].identical_to(counts[c]) for c in columns])
+        joined = joined.select(*(mine[c] for c in mine.columns), n_=counts.n_.fill_null(0))
         new = joined.filter(joined.place_ >= joined.n_).select(*kept.columns)
         again = joined.filter(joined.place_ < joined.n_).select(*kept.columns)
         return new, again
