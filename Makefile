@@ -6,7 +6,7 @@ MANIFEST ?= reports/workbook.toml
 export UV_CUSTOM_COMPILE_COMMAND = make lock
 
 .DEFAULT_GOAL := help
-.PHONY: help env reports test lab lint format bench lock notebooks clean
+.PHONY: help env reports test lab lint format bench notebooks spark lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,9 +47,15 @@ bench: $(VENV)/.ready  ## Time crmlab and its peers side by side
 notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
 	@$(BIN)/python tests/store_outputs.py
 
-lock: $(VENV)/.ready  ## Compile requirements.lock from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal \
-	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+spark: $(VENV)/.ready  ## Add Spark to .venv (450 MB; it needs Java 17)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+
+EXTRAS  := $(foreach extra,data identity lab postgres rda xlsx,--extra $(extra))
+COMPILE := --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade
+lock: $(VENV)/.ready  ## Compile the lock files from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --quiet $(EXTRAS) --group dev --universal \
+	    --python-version 3.11 $(COMPILE) -o requirements.lock
+	@echo 'pyspark>=3.5,<4.1' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 $(COMPILE) -o requirements-spark.lock
 
 clean:  ## Remove built reports and caches, keep the environment
 	@rm -rf reports/site .pytest_cache .ruff_cache .hypothesis
