@@ -12,6 +12,7 @@ from scipy.special import digamma, gammaln
 from crmlab.clv import fit as _fit
 from crmlab.clv.histories import blocks
 from crmlab.clv.summary import unit_of
+from crmlab.data.dialects import number
 from crmlab.data.errors import DataError
 
 _PILOT = 10_000
@@ -186,7 +187,7 @@ class GammaGamma:
         """
         if spend_as != "mean":
             raise DataError("spend_as='median' needs a data frame: hand over summary.to_pandas().")
-        p, q, v = (float(value) for value in params)
+        p, q, v = (number(value) for value in params)
         paid = (table.frequency > 0).ifelse(table.frequency * table.monetary_value, 0.0)
         below = p * table.frequency + (q - 1)
         return ((below > 0) & (paid >= 0)).ifelse(p * (v + paid) / below, ibis.null("float64"))
@@ -237,7 +238,8 @@ class GammaGamma:
         0.1139
         """
         x, mean, _ = _repeaters(data)
-        pearson, spearman = stats.pearsonr(x, mean), stats.spearmanr(x, mean)
+        # Sums of the same amounts in another order may differ in the last digit, which must not break ties.
+        pearson, spearman = stats.pearsonr(x, mean), stats.spearmanr(x, mean.round(6))
         interval = pearson.confidence_interval()
         return pd.Series(
             {

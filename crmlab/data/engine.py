@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+import weakref
 
 
 @functools.cache
@@ -21,12 +22,19 @@ def connect(url=None):
     Parameters
     ----------
     url : str, optional
-        Address of a database, such as ``"duckdb://sales.ddb"`` or ``"postgres://user:password@host/database"``.
+        Address of a database, such as ``"duckdb://sales.ddb"`` or ``"postgres://user:password@host/database"``. Leave
+        the password out and it is taken from the environment (``PGPASSWORD``) or from ``~/.pgpass``.
 
     Returns
     -------
     ibis.BaseBackend
         An Ibis connection.
+
+    Notes
+    -----
+    A Spark cluster has no address: ``ibis.pyspark.connect(session)`` makes a connection of a Spark session of your own.
+    Its tables, ``connection.table("sales")`` or ``connection.read_parquet("hdfs://…/sales")``, are taken by every
+    function that takes a log.
 
     Examples
     --------
@@ -35,4 +43,10 @@ def connect(url=None):
     """
     import ibis
 
-    return _embedded() if url is None else ibis.connect(url)
+    if url is None:
+        return _embedded()
+    connection = ibis.connect(url)
+    if connection.name == "postgres":
+        # Its driver does not close a connection that nobody holds any longer.
+        weakref.finalize(connection, connection.con.close)
+    return connection

@@ -1,5 +1,7 @@
 """The one error that a reader of data raises."""
 
+from crmlab.data.masking import mask
+
 
 class DataError(ValueError):
     """The data cannot be used as they are; the message names file, row and column and says what to do.
@@ -13,5 +15,5 @@ class DataError(ValueError):
     """
 
     def __init__(self, message, faults=None):
-        super().__init__(message)
+        super().__init__(mask(message))
         self.faults = faults

@@ -1,31 +1,97 @@
 """Passwords never reach a notebook, a page, a log or a message."""
 
+import html
+import json
 import re
+from urllib.parse import quote, unquote
+
+# Split after the first letter, by which a long text is searched quickly.
+_WORDS = r"[pPtTsS](?i:assword|asswd|wd|oken|ecret)[\w.-]*"
+_WHOLE = re.compile(r"\A([A-Za-z][\w+.:-]*:/+[^\s:/?@]*):.*@")
+# One slash is left of two where an address was taken for a path.
+_ADDRESS = re.compile(r"(:/+[^\s:/?@\"'<>]*):[^\s\"'<>]*@")
+_ORACLE = re.compile(r"(jdbc:oracle:\w+:[^\s/@\"'<>]*)/[^\s@\"'<>]*@")
+_NAMED = re.compile(rf"({_WORDS}\s?=\s?)('[^'\n]*'|[^\s&;\"'<>)]+)")
+_LISTED = re.compile(rf"({_WORDS}[\"']\s?:\s?([\"']))(?:(?!\2)[^\n])*")
+_WRITERS = (
+    quote,
+    lambda word: quote(word, safe=""),
+    lambda word: repr(word)[1:-1],
+    lambda word: json.dumps(word)[1:-1],
+    lambda word: json.dumps(word, ensure_ascii=False)[1:-1],
+    html.escape,
+)
 
 
-def mask(text):
-    """Hide the passwords of database addresses, wherever they are in a text.
+def mask(value, known=()):
+    """Hide the passwords of databases, wherever they are in a value.
+
+    Hidden are those of addresses (``postgres://ann:…@host``, ``?password=…``, JDBC), of keywords
+    (``user=ann password=…``) and of dictionaries (``{'password': '…'}``), and the known ones.
 
     Parameters
     ----------
-    text : str
+    value : str, list, dict or any other plain value
         What is to be shown or stored.
+    known : iterable of str
+        Passwords of `passwords`, to be hidden wherever they stand.
 
     Returns
     -------
-    str
+    object
         The same with ``***`` for each password.
 
     Examples
     --------
-    >>> mask("postgres://ann:s3cret@host/shop")
-    'postgres://ann:***@host/shop'
+    >>> mask({"source": "postgres://ann:s3cret@host/shop"})
+    {'source': 'postgres://ann:***@host/shop'}
+    >>> mask("host=db user=ann password=s3cret")
+    'host=db user=ann password=***'
     """
+    if isinstance(value, dict):
+        return {mask(key, known): mask(item, known) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask(item, known) for item in value]
+    if not isinstance(value, str):
+        return value
     # Up to the last @, because a password may hold one itself.
-    text = re.sub(r"(://[^\s:/?@\"'<>]*):[^\s\"'<>]*@", r"\1:***@", text)
-    return re.sub(
-        r"([?&;][^=&;\s]*(?:password|passwd|pwd|token|secret)[^=&;\s]*=)[^&;\s\"'<>]+",
-        r"\1***",
-        text,
-        flags=re.IGNORECASE,
-    )
+    text = _ADDRESS.sub(r"\1:***@", _WHOLE.sub(r"\1:***@", value))
+    text = _ORACLE.sub(r"\1/***@", text)
+    text = _LISTED.sub(r"\1***", _NAMED.sub(r"\1***", text))
+    for word in sorted(known, key=len, reverse=True):
+        text = text.replace(word, "***")
+    return text
+
+
+def passwords(value, least=6):
+    """Return the passwords in a value, in the forms in which they may come up again.
+
+    Parameters
+    ----------
+    value : str, list, dict or any other plain value
+        Parameters of a notebook, or the address of a database.
+    least : int, default 6
+        Letters that a password must have: a shorter one is part of many words.
+
+    Returns
+    -------
+    set of str
+        As written, decoded, and as addresses, Python, JSON and HTML write them.
+
+    Examples
+    --------
+    >>> {"s3cret%21", "s3cret!"} <= passwords("postgres://ann:s3cret%21@host/shop")
+    True
+    """
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return set().union(*(passwords(item, least) for item in value))
+    if not isinstance(value, str):
+        return set()
+    found = re.findall(r"://[^:/?@]*:(.*)@", value) + re.findall(r"jdbc:oracle:\w+:[^/@]*/([^@]*)@", value)
+    found += [cell.strip("'\"") for _name, cell in _NAMED.findall(value)]
+    forms = {form for word in found for form in (word, unquote(word))}
+    for _twice in range(2):
+        forms |= {write(form) for form in forms for write in _WRITERS}
+    return {form for form in forms if len(form) >= least}

@@ -9,6 +9,7 @@ import pandas as pd
 from ibis import _
 from scipy.stats import chi2
 
+from crmlab.data.dialects import windowed
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import wilson
 from crmlab.lifecycle.histories import advanced, delayed, histories, mask, onwards, total, words
@@ -148,7 +149,7 @@ def _developed(log, period, observation_end, index):
     log, first, _last = checked(log, observation_end=observation_end, wants=["amount"])
     # Sums of the same amounts in another order may differ in the last digit.
     value = _.amount.sum().cast("float64").round(6) if "amount" in log.columns else _.day.nunique().cast("float64")
-    sums = log.mutate(at=position(period, first)).group_by("customer_id", "at").aggregate(value=value)
+    sums = windowed(log.mutate(at=position(period, first)).group_by("customer_id", "at").aggregate(value=value))
     lagged = ibis.window(group_by="customer_id", order_by="at")
     sums = sums.mutate(at_before=_.at.lag().over(lagged), value_before=_.value.lag().over(lagged))
     grown = sums.filter((_.at_before == _.at - 1) & (_.value > _.value_before)).group_by("at").aggregate(n=_.count())
@@ -535,8 +536,8 @@ def orders_of_known(log, period="Y", observation_end=None, left_truncated=True, 
     log, first, _last = checked(log, observation_end=observation_end, wants=["order_id"])
     order = _.order_id.cast("string").fill_null(_.day.cast("string")) if "order_id" in log.columns else _.day
     orders = log.group_by("customer_id", order=order).aggregate(day=_.day.min()).mutate(at=position(period, first))
-    each = orders.group_by("customer_id", "at").aggregate(n=_.count())
-    each = each.mutate(k=_.n - (_.at == _.at.min().over(group_by="customer_id")).cast("int64"))
+    each = windowed(orders.group_by("customer_id", "at").aggregate(n=_.count()))
+    each = each.mutate(k=_.n - (_.at == _.at.min().over(group_by="customer_id")).ifelse(1, 0))
     sums = {"orders": _.n.sum(), "repeat_orders": _.k.sum(), "kk": (_.k * _.k).sum(), "kn": (_.k * _.n).sum()}
     found = each.group_by("at").aggregate(**sums, nn=(_.n * _.n).sum(), customers=_.count()).to_pandas()
     found = found.set_index("at").reindex(range(len(counts)), fill_value=0).astype(int).set_index(counts.index)

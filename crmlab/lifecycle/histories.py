@@ -8,6 +8,7 @@ import ibis
 import numpy as np
 from ibis import _
 
+from crmlab.data.dialects import any_bit
 from crmlab.lifecycle.logs import position
 
 BITS = 30
@@ -48,14 +49,15 @@ def histories(log, first, period, n, by=()):
     >>> int(histories(log, first, "Q", 6).customers.sum().execute())
     23570
     """
-    log = log.mutate(at=position(period, first).cast("int64"))
+    # As wide as PostgreSQL shifts by, which takes months and years for decimals.
+    log = log.mutate(at=position(period, first).cast("int32"))
     one, none = (ibis.literal(bit, "int64") for bit in (1, 0))
     words = {}
     for word in range(-(-n // BITS)):
         at = log["at"] - word * BITS
         # Some engines compute both sides of a condition, and none shifts by a negative number.
         bit = one << at if n <= BITS else ibis.ifelse(at.between(0, BITS - 1), one << at.clip(0, BITS - 1), none)
-        words[f"word{word}"] = bit.bit_or()
+        words[f"word{word}"] = any_bit(bit)
     customers = log.group_by("customer_id", *by).aggregate(**words)
     return customers.group_by(*by, *words).aggregate(customers=_.count())
 

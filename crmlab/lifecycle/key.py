@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from ibis import _
 
+from crmlab.data.dialects import distinct
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import wilson
 from crmlab.lifecycle.durations import lacking
@@ -217,8 +218,8 @@ def _measures(log, _first, last, category, lacks):
         "tenure": ibis.literal(last).cast("date").delta(log.day.min(), unit="day"),
     }
     if "more_needs" not in lacks:
-        all_of_them = log[category].nunique().to_pyarrow().as_py()
-        measures["breadth"] = log[category].nunique() / max(all_of_them, 1)
+        names = distinct(log[category])
+        measures["breadth"] = names / max(names.to_pyarrow().as_py(), 1)
     customers = log.group_by("customer_id").aggregate(**measures)
     if "same_product" in lacks:
         return customers
@@ -236,7 +237,8 @@ def _with_values(customers, values):
             f"customer_id is {customers.customer_id.type()} in the log and {values.customer_id.type()} in the values: "
             "convert one."
         )
-    rows, names = values.aggregate(rows=_.count(), names=_.customer_id.nunique()).to_pyarrow().to_pylist()[0].values()
+    counts = values.aggregate(rows=_.count(), names=distinct(values.customer_id))
+    rows, names = counts.to_pyarrow().to_pylist()[0].values()
     joined = customers.left_join(values, "customer_id")
     known = joined.customer_id_right.count().to_pyarrow().as_py()
     if not known or names < rows:

@@ -9,6 +9,7 @@ from ibis import _
 from scipy.special import ndtri
 
 from crmlab.data import load
+from crmlab.data.dialects import distinct, windowed
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import wilson
 from crmlab.lifecycle.logs import checked
@@ -76,7 +77,7 @@ def measures(log, household=None, contact=None, product="product_id", intermedia
     if lost := facts["rows"] - facts["dated"]:
         raise DataError(f"{lost:,} rows have no date; crmlab.data.audit(log).kept leaves them out and lists them.")
     customers = log.filter(_.customer_id.notnull()).group_by("customer_id")
-    counts = {role: _[role].nunique() for role in own if role != "household"}
+    counts = {role: distinct(log[role]) for role in own if role != "household"}
     each = customers.aggregate(duration=_.day.max().delta(_.day.min(), unit="day"), days=_.day.nunique(), **counts)
     found = _means(each, ["duration", "days", *counts], level)
     share, low, high = wilson(facts["named"], facts["rows"], level)
@@ -152,7 +153,7 @@ def trial_repeat(log, product="product_id", within=91, washout=91, observation_e
             "washout or within."
         )
     bought = log.filter(_[product].notnull()).select("customer_id", "day", product=_[product]).distinct()
-    bought = bought.mutate(first=_.day.min().over(group_by=["customer_id", "product"]))
+    bought = windowed(bought).mutate(first=_.day.min().over(group_by=["customer_id", "product"]))
     age = _.day.delta(_["first"], unit="day")
     each = bought.group_by("customer_id", "product", "first").aggregate(again=age.between(1, int(within)).any())
     trial = _["first"].between(ibis.literal(start), ibis.literal(end))

@@ -80,7 +80,7 @@ def _scores(found, better, n):
         return dict.fromkeys(better, ibis.literal(1, "int64"))
     cuts = _quantiles(found, better, at)
     return {
-        name: sum(((value > cut).cast("int64") for cut in cuts[name]), ibis.literal(1, "int64"))
+        name: sum(((value > cut).ifelse(1, 0) for cut in cuts[name]), ibis.literal(1, "int64"))
         for name, value in ((name, value.resolve(found)) for name, value in better.items())
     }
 

@@ -9,6 +9,7 @@ import pandas as pd
 from ibis import _
 from scipy.special import ndtri
 
+from crmlab.data.dialects import number
 from crmlab.data.errors import DataError
 from crmlab.lifecycle.logs import checked
 
@@ -148,7 +149,7 @@ def buying_rates(log, seasons=None, panel=False, min_days=90, observation_end=No
     later = ibis.memtable(pd.DataFrame({"first": days, "average_days": after})).mutate(first=_["first"].cast("date"))
     each = log.group_by("customer_id").aggregate(first=_.day.min(), purchases=_.day.nunique())
     if panel:
-        each = each.mutate(average_days=ibis.literal(float(index.sum())), since=ibis.literal(len(days)))
+        each = each.mutate(average_days=number(index.sum()), since=ibis.literal(len(days)))
     else:
         each = each.join(later, "first").mutate(purchases=_.purchases - 1)
         each = each.mutate(since=ibis.literal(last).delta(each["first"], unit="day"))

@@ -398,7 +398,8 @@ def _by_customer(table, features=None):
         if features is not None:
             lacking(table, features)
         own = [c for c in table.columns if c == "customer_id" or features is None or c in features]
-        table = table.select(own).to_pandas()
+        # In one order, because it decides which customers are drawn.
+        table = table.select(own).to_pandas().sort_values(own, ignore_index=True)
     if "customer_id" in table.columns:
         table = table.set_index("customer_id")
     if table.index.has_duplicates or table.index.to_frame().isna().any(axis=None):

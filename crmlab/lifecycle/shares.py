@@ -9,6 +9,7 @@ import pandas as pd
 from ibis import _
 from scipy.stats import hypergeom
 
+from crmlab.data.dialects import by_code, number, windowed
 from crmlab.data.errors import DataError
 from crmlab.lifecycle.logs import checked
 
@@ -336,14 +337,15 @@ def product_view(log, share=0.2, observation_end=None):
     if not 0 < share < 1:
         raise DataError(f"share must lie between 0 and 1, such as 0.2 for a fifth, not {share!r}.")
     log, _first, _last = checked(log, ["amount", "product_id"], observation_end)
+    log = windowed(log)
     if lost := log.filter(_.product_id.isnull()).count().to_pyarrow().as_py():
         raise DataError(f"{lost:,} rows have no product_id; leave them out or name them.")
     paid = log.group_by("customer_id", "product_id").aggregate(paid=_.amount.sum().cast("float64"))
     # Sums of the same amounts in another order may differ in the last digit.
     customers = log.group_by("customer_id").aggregate(total=_.amount.sum().cast("float64").round(6))
-    place = ibis.row_number().over(order_by=[ibis.desc("total"), "customer_id"])
+    place = ibis.row_number().over(order_by=[ibis.desc("total"), by_code(customers.customer_id)])
     ranked = customers.mutate(place=place, n=_.count().over())
-    best = ranked.select("customer_id", best=_.place < (_.n * share).ceil())
+    best = ranked.select("customer_id", best=_.place < (_.n * number(share)).ceil())
     sums = {"revenue": _.paid.sum(), "revenue_best": ibis.coalesce(_.paid.sum(where=_.best), 0.0)}
     table = paid.join(best, "customer_id").group_by("product_id").aggregate(**sums).to_pandas().round(6)
     table = table.set_index("product_id").sort_index()

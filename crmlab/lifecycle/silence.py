@@ -8,6 +8,7 @@ import pandas as pd
 from ibis import _
 from scipy.stats import t as student
 
+from crmlab.data.dialects import windowed
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import wilson
 from crmlab.lifecycle.durations import survival, survival_at
@@ -72,7 +73,7 @@ def idle_return(log, horizon, as_of=3, silence=BANDS, observation_end=None):
         customers.filter(customers[f"last{i}"].notnull()).select(
             as_of=ibis.literal(day),
             silent=ibis.literal(day).delta(customers[f"last{i}"], unit="day"),
-            back=customers[f"back{i}"].cast("int64"),
+            back=customers[f"back{i}"].ifelse(1, 0),
         )
         for i, day in enumerate(days)
     ]
@@ -153,10 +154,10 @@ def gaps(log, observation_end=None):
     [[1, 0, 1], [2, 0, 1], [3, 1, 1]]
     """
     log, _first, last = checked(log, observation_end=observation_end)
-    daily = log.select("customer_id", "day").distinct()
+    daily = windowed(log.select("customer_id", "day").distinct())
     following = daily.mutate(next=_.day.lead().over(group_by="customer_id", order_by="day"))
     days = ibis.coalesce(following["next"], ibis.literal(last)).delta(following.day, unit="day")
-    counted = following.select(days=days, returned=following["next"].notnull().cast("int64"))
+    counted = following.select(days=days, returned=following["next"].notnull().ifelse(1, 0))
     counted = counted.group_by("days", "returned").aggregate(weight=_.count())
     return counted.order_by("days", "returned").to_pandas()
 
@@ -248,7 +249,7 @@ def habits(log, as_of=None, horizon=None, minimum=4):
     log, first, last = checked(log)
     day = last if as_of is None else day_of("as_of", as_of)
     _observed(day, horizon or 0, first, last)
-    daily = log.select("customer_id", "day").distinct()
+    daily = windowed(log.select("customer_id", "day").distinct())
     known = daily.filter(_.day <= day)
     before = known.day.lag().over(group_by="customer_id", order_by="day")
     gap = known.day.delta(before, unit="day")

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from ibis import _
 
+from crmlab.data.dialects import by_code, windowed
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import wilson
 from crmlab.lifecycle.histories import BITS, FULL, histories, onwards, total, words
@@ -69,6 +70,7 @@ def cohorts(log, period="M", measure="customers", definition="on", by=None, obse
     log, first, last = checked(log, needs, observation_end)
     table = calendar(first, last, period, left_truncated)
     if by is not None:
+        log = windowed(log)
         log = log.join(_groups(log, by), "customer_id")
     groups = ["crmlab_group"] * (by is not None)
     if measure == "customers":
@@ -139,7 +141,8 @@ def _check(definition):
 def _groups(log, by):
     """One value of a column a customer: that of the first day, the smallest of several."""
     values = log.group_by("customer_id", by).aggregate(first=_.day.min())
-    ranked = values.mutate(rank=ibis.row_number().over(group_by="customer_id", order_by=["first", by]))
+    order = ["first", by_code(values[by])]
+    ranked = values.mutate(rank=ibis.row_number().over(group_by="customer_id", order_by=order))
     return ranked.filter(_["rank"] == 0).select("customer_id", crmlab_group=by)
 
 

@@ -25,11 +25,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
+from crmlab.data.masking import mask
 from crmlab.report.parameters import (
     ParameterError,
     check_parameters,
     locate_dataset,
-    mask,
     read_notebook,
     read_parameters,
 )

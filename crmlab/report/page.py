@@ -15,7 +15,7 @@ import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from crmlab.report.parameters import mask
+from crmlab.data.masking import mask
 
 # fmt: off
 _TAGS = {

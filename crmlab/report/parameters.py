@@ -18,7 +18,7 @@ import tokenize
 import typing
 from pathlib import Path
 
-from crmlab.data import masking
+from crmlab.data.masking import mask
 
 
 class ParameterError(ValueError):
@@ -33,8 +33,8 @@ class ParameterError(ValueError):
     """
 
     def __init__(self, message, faults=()):
-        super().__init__("\n  ".join([message, *faults]))
-        self.faults = list(faults) or [message]
+        super().__init__(mask("\n  ".join([message, *faults])))
+        self.faults = mask(list(faults) or [message])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,31 +248,6 @@ def parse_settings(parameters, settings):
             raise ParameterError(f"{name} is set twice.")
         values[name] = _from_text(types.get(name, str), text)
     return values
-
-
-def mask(value):
-    """Hide the passwords of database addresses, wherever they are in a value.
-
-    Parameters
-    ----------
-    value : str, list, dict or any other plain value
-        What is to be shown or stored.
-
-    Returns
-    -------
-    object
-        The same with ``***`` for each password.
-
-    Examples
-    --------
-    >>> mask({"source": "postgres://ann:secret@host/sales"})
-    {'source': 'postgres://ann:***@host/sales'}
-    """
-    if isinstance(value, str):
-        return masking.mask(value)
-    if isinstance(value, dict):
-        return {mask(key): mask(item) for key, item in value.items()}
-    return [mask(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parameter(line, description):

@@ -178,7 +178,7 @@ def provenance(dataset):
     Data...CDNOW purchase history, all customers...
     """
     from crmlab import data
-    from crmlab.report.parameters import mask
+    from crmlab.data.masking import mask
 
     facts = {"Data": mask(str(dataset))}
     if dataset in data.names():

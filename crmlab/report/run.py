@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from crmlab.report.parameters import mask
+from crmlab.data.masking import mask, passwords
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -116,7 +116,8 @@ def execute(run, kernels, single_thread=False, on_cell=None):
     def failure(kind, what, details=""):
         where = f" in cell {seen['cell']} ({seen['source'].strip()[:100]})" if seen["cell"] else ""
         details = "\n".join(_COLOUR.sub("", details).strip().splitlines()[-15:])
-        return RunError(kind, f"{what}{where}", details, _tidy(seen["notebook"], run))
+        known = passwords(run.parameters)
+        return RunError(kind, mask(f"{what}{where}", known), mask(details, known), _tidy(seen["notebook"], run))
 
     # The loop is this thread's and would otherwise stay open when the thread ends.
     with tempfile.TemporaryDirectory(prefix="crmlab-") as private, contextlib.closing(ensure_event_loop()):
@@ -186,4 +187,4 @@ def _tidy(notebook, run):
     for part in [notebook, *notebook.cells]:
         part.metadata.pop("papermill", None)
     notebook.metadata["crmlab"] = {"parameters": run.parameters}
-    return nbformat.from_dict(mask(notebook))
+    return nbformat.from_dict(mask(notebook, passwords(run.parameters)))

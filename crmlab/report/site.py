@@ -22,11 +22,11 @@ import traceback
 from pathlib import Path
 
 import crmlab
+from crmlab.data.masking import mask
 from crmlab.report.manifest import TIMEOUT, ManifestError, Run, read_manifest, title_of
 from crmlab.report.parameters import (
     check_parameters,
     locate_dataset,
-    mask,
     parse_settings,
     read_notebook,
     read_parameters,
