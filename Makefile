@@ -6,10 +6,10 @@ MANIFEST ?= reports/workbook.toml
 export UV_CUSTOM_COMPILE_COMMAND = make lock
 
 .DEFAULT_GOAL := help
-.PHONY: help env reports test lab lint format bench notebooks spark lock clean
+.PHONY: help env reports test lab lint format bench bench-scale notebooks spark lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 env: $(VENV)/.ready  ## Create .venv with the locked packages (checked against their hashes)
 
@@ -43,6 +43,9 @@ bench: $(VENV)/.ready  ## Time crmlab and its peers side by side
 	@$(BIN)/python -m tests.benchmarks
 	@$(BIN)/python -m tests.benchmarks.lifecycle
 	@$(BIN)/python -m tests.benchmarks.loyalty
+
+bench-scale: $(VENV)/.ready  ## Time the way from 10⁸ purchases to scores (2 GB of disk, 8 GB of memory, minutes)
+	@$(BIN)/python -m tests.benchmarks.scale
 
 notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
 	@$(BIN)/python tests/store_outputs.py

@@ -6,7 +6,7 @@ import pandas as pd
 
 from crmlab.clv.covariates import Design
 from crmlab.clv.histories import Histories, blocks
-from crmlab.clv.summary import DAYS, day_of, group, require
+from crmlab.clv.summary import DAYS, day_of, require
 from crmlab.data.errors import DataError
 
 NODES = 28
@@ -137,7 +137,10 @@ def predict(
     keys = ["frequency", "recency", "T", *(result.design.columns() if result.design else ())]
     require(data, keys if spend is None else [*keys, "monetary_value"])
     if isinstance(data, ibis.Table):
-        states = group(data, [*keys, *(c for c in ("unit", "calibration_end") if c in data.columns)])
+        # Days are read only where a day is needed.
+        dated = calendar is not None or not all(isinstance(v, int | float | np.number) for v in (horizon, as_of))
+        facts = ("unit", "calibration_end") if dated else ("unit",)
+        states = data.select(*keys, *(c for c in facts if c in data.columns)).distinct().to_pandas()
         if "calibration_end" in states and states["calibration_end"].nunique() > 1:
             raise DataError("The customers have different calibration_end: predict them one date at a time.")
         scored = states[keys].join(_score(result, states, horizon, annual_discount, as_of, calendar))

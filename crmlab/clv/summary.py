@@ -6,6 +6,7 @@ import pandas as pd
 from ibis import _
 
 from crmlab.data.days import dated, day_of
+from crmlab.data.dialects import number, windowed
 from crmlab.data.errors import DataError
 
 DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}
@@ -73,9 +74,9 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None, timing=
         raise DataError(f"unit must be one of {', '.join(DAYS)} (days, weeks, months, years), not {unit!r}.")
     log, first, last = checked(log)
     end, observed = periods(first, last, calibration_end, observation_end)
-    per, split, paid = DAYS[unit], end < observed, "amount" in log.columns
+    per, split, paid = number(DAYS[unit]), end < observed, "amount" in log.columns
     daily = daily_purchases(log, observed)
-    known = _.day <= end
+    known = _.day <= end if split else None
     parts = {"n": _.count(where=known), "first": _.day.min(), "last": _.day.max(where=known)}
     if paid:
         parts |= {"paid": _.amount.sum(where=known), "paid_first": _.amount.argmin(_.day)}
@@ -85,6 +86,7 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None, timing=
         if paid:
             parts |= {"amount_holdout": ibis.coalesce(_.amount.sum(where=~known), 0.0)}
     if timing:
+        daily = windowed(daily)
         gap = _.day.delta(_.day.lag().over(group_by="customer_id", order_by="day"), unit="day") / per
         daily = daily.mutate(log_gap=gap.ln())
         parts |= {"log_gaps": ibis.coalesce(_.log_gap.sum(where=known), 0.0)}
@@ -113,7 +115,7 @@ def summarize(log, unit="W", calibration_end=None, observation_end=None, timing=
     columns |= {name: customers[name] - customers[f"first_{name}"] for name in names}
     if split:
         columns |= {name: customers[name] for name in ("frequency_holdout", "amount_holdout") if name in parts}
-        columns["T_holdout"] = ibis.literal((observed - end).days / per)
+        columns["T_holdout"] = number((observed - end).days / DAYS[unit])
         columns["frequency_last"] = customers.recent - ibis.ifelse(customers["first"] > start, 1, 0)
     return customers.select("customer_id", **columns)
 
@@ -380,7 +382,10 @@ def group(data, keys):
 def _group_numbers(data, keys):
     """`group` for whole frequencies and whole days: one integer tells a state, and sorting integers is fast."""
     unit = data["unit"].iloc[0] if "unit" in data and len(data) else None
-    if "weight" in data or keys not in (["frequency", "recency", "T"], ["frequency", "recency", "T", "unit"]):
+    if keys not in (["frequency", "recency", "T"], ["frequency", "recency", "T", "unit"]):
+        return None
+    weighted = "weight" in data
+    if weighted and not _finite(data["weight"]).all():
         return None
     if "unit" in keys and not (data["unit"].to_numpy() == unit).all():
         return None
@@ -394,7 +399,11 @@ def _group_numbers(data, keys):
             return None
         sizes.append(int(whole.max()) + 1)
         key = key * sizes[-1] + whole.astype(np.int64)
-    key, weight = np.unique(key, return_counts=True)
+    if weighted:
+        key, at = np.unique(key, return_inverse=True)
+        weight = np.bincount(at, data["weight"]).astype(data["weight"].dtype)
+    else:
+        key, weight = np.unique(key, return_counts=True)
     rest, T = np.divmod(key, sizes[2])
     x, t_x = np.divmod(rest, sizes[1])
     found = pd.DataFrame({"frequency": x, "recency": t_x / per, "T": T / per})
