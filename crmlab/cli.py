@@ -116,7 +116,7 @@ def list_(manifest, out, as_json):
       crmlab list reports/fast.toml --json
     """
     with _plain_errors():
-        from crmlab.report.parameters import mask
+        from crmlab.data.masking import mask
         from crmlab.report.site import states
 
         found = states(manifest, out)
@@ -146,7 +146,8 @@ def describe(notebook):
       crmlab describe notebooks/06_customer_lifetime_value.ipynb
     """
     with _plain_errors():
-        from crmlab.report.parameters import mask, read_parameters
+        from crmlab.data.masking import mask
+        from crmlab.report.parameters import read_parameters
 
         parameters = read_parameters(notebook)
         if not parameters:
@@ -253,6 +254,9 @@ def warehouse_init(folder):
 def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
     """Check FILE and add what is new to the warehouse in FOLDER; the same content twice changes nothing.
 
+    Tables are customers, orders, service_cases, campaign_responses, interactions and survey. FILE is what `crmlab
+    check` takes: CSV, Parquet, or a folder of Parquet files.
+
     \b
     Exit code: 0 every row is in, 1 some were set aside, 2 nothing could be loaded.
 
@@ -270,14 +274,15 @@ def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
         options |= dict(column.split("=", 1) for column in columns)
         line = data.Warehouse(folder).load(file, table, valid_from, as_of, **options)
         if line["known"] is not None:
-            click.echo(f"{file} has the content of load {line['known']}: nothing to add.")
+            click.echo(f"{line['source']} has the content of load {line['known']}: nothing to add.")
             return
-        counts = f"{line['rows']:,} rows, {line['kept']:,} kept, {line['set_aside']:,} set aside"
-        click.echo(f"load {line['load']}: {table} of {line['source']}: {counts}")
-        if line["set_aside"]:
-            known = f" ({line['repeated']:,} of them are known from earlier loads)" if line["repeated"] else ""
-            click.echo(f"Why{known}: {folder}/load-{line['load']:06d}/failures.csv")
-    sys.exit(1 if line["set_aside"] else 0)
+        failed = line["set_aside"] - line["repeated"]
+        counts = f"{line['rows']:,} rows, {line['kept']:,} kept, {failed:,} set aside"
+        known = f", {line['repeated']:,} known from earlier loads" if line["repeated"] else ""
+        click.echo(f"load {line['load']}: {table} of {line['source']}: {counts}{known}")
+        if failed:
+            click.echo(f"Why: {folder}/load-{line['load']:06d}/failures.csv")
+    sys.exit(1 if failed else 0)
 
 
 @warehouse.command("check")
@@ -311,9 +316,14 @@ def warehouse_check(folder):
 def warehouse_query(folder, sql, as_of):
     """Answer one SELECT over the warehouse in FOLDER, as CSV; without SQL, list its tables.
 
+    Beside the tables that were loaded there are dim_customer (every version of a customer, with the days between which
+    it was valid), dim_product and dim_date, and of each table of events its facts, such as fact_orders, whose
+    customer_key is that of the version valid on the day of the event.
+
     \b
     Examples:
       crmlab warehouse query shop
+      crmlab warehouse query shop "DESCRIBE fact_orders"
       crmlab warehouse query shop "SELECT count(*) FROM customers" --as-of 2024-01-31
     """
     with _plain_errors():
@@ -344,7 +354,9 @@ def _plain_errors():
 
 
 def _give_up(message):
-    click.echo(message, err=True)
+    from crmlab.data.masking import mask
+
+    click.echo(mask(message), err=True)
     sys.exit(2)
 
 

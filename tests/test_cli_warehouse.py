@@ -40,6 +40,16 @@ def test_a_warehouse_from_nothing_to_an_answer(crmlab):
     assert crmlab("query", "shop").stdout.split() == ["customers", "orders", "dim_customer", "dim_date", "fact_orders"]
 
 
+def test_an_export_that_grows_is_no_fault(crmlab, tmp_path):
+    crmlab("init", "shop")
+    (tmp_path / "orders.csv").write_text("customer_id,date,amount\na,2024-01-05,1.5\n")
+    crmlab("load", "shop", "orders.csv", "--table", "orders")
+    (tmp_path / "orders.csv").write_text("customer_id,date,amount\na,2024-01-05,1.5\nb,2024-01-06,2\n")
+    done = crmlab("load", "shop", "orders.csv", "--table", "orders")
+    said = "load 2: orders of orders.csv: 2 rows, 1 kept, 0 set aside, 1 known from earlier loads\n"
+    assert (done.exit_code, done.stdout) == (0, said)
+
+
 def test_check_shows_the_log_and_leaves_with_its_code(crmlab, tmp_path):
     crmlab("init", "shop")
     crmlab("load", "shop", "crm.csv", "--table", "customers")

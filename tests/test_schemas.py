@@ -99,6 +99,26 @@ def test_numbers_and_dates_are_read_as_their_column_writes_them(tmp_path):
     assert listed(found) == [[3, "amount", "x", "is not a number"], [3, "date", "soon", "is not a date"]]
 
 
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        (["1980-04-03", "03.04.1980", "1980年4月3日", "19800403"], [True] * 4),
+        # What can be read two ways is not read beside what cannot: a spreadsheet may have turned half of the column.
+        (["1980-04-03", "1981-04-03", "25/12/1980"], [True, True, False]),
+        (["25/12/1980", "26/12/1980", "1980-04-03"], [True, True, False]),
+    ],
+)
+def test_birth_dates_may_be_written_in_several_ways_as_long_as_each_has_one_meaning(cells, read):
+    people = pd.DataFrame({"customer_id": range(len(cells)), "birth_date": cells})
+    found = data.validate(people, "customers", AS_OF)
+    assert found.kept.customer_id.to_pyarrow().to_pylist() == [str(i) for i, good in enumerate(read) if good]
+
+
+def test_the_moments_of_a_log_are_written_in_one_way():
+    log = pd.DataFrame({"customer_id": "a", "date": ["1980-04-03", "03.04.1980", "04.04.1980"], "amount": 1.0})
+    assert listed(data.validate(log, "orders", AS_OF)) == [[1, "date", "1980-04-03", "is not a date"]]
+
+
 @pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "duckdb", "ibis", "parquet"])
 def test_every_kind_of_table_gives_the_same_failures(kind, tmp_path):
     frame = CUSTOMERS.drop(columns="Kunden-ID")

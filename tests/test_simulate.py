@@ -7,6 +7,7 @@ import pytest
 
 from crmlab import clv, data
 from crmlab.data import DataError, simulate, simulate_log
+from crmlab.data.contracts import CONTRACTS
 from crmlab.data.normal import normal_date, normal_email, normal_name, normal_phone
 
 
@@ -38,6 +39,44 @@ def test_every_event_belongs_to_a_record_and_lies_within_the_period(firm):
         assert set(firm[name]["customer_id"]) <= records
         assert firm[name][date].between("2022-01-01", "2024-01-01", inclusive="left").all()
     assert set(firm["campaign_responses"]["customer_id"]) <= records
+
+
+TABLES = ("customers", "orders", "service_cases", "campaign_responses", "interactions", "survey")
+
+
+def checked(firm, table, as_of="2023-12-31"):
+    key = {"customer_id": "record_id"} if table == "customers" else {}
+    return data.validate(firm[table], table, as_of, **key)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_without_errors_every_table_keeps_its_contract(table):
+    for options in ({"seed": 8}, {"seed": 9, "start": "2023-12-01"}):
+        found = checked(simulate(300, errors=0, **options), table)
+        assert found.rows > 0
+        assert found.failures.empty, str(found)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_tables_have_the_names_of_their_contracts_but_for_the_key_of_the_records(firm, table):
+    own = set(firm[table].columns) & set(CONTRACTS[table].columns)
+    required = {name for name, rule in CONTRACTS[table].columns.items() if rule.required}
+    assert required - own == ({"customer_id"} if table == "customers" else set())
+
+
+def test_the_contract_reports_the_mistyped_cells_of_the_sources_and_nothing_else(firm):
+    records = firm["customers"]
+    found = checked(firm, "customers")
+    assert all(checked(firm, table).failures.empty for table in TABLES[1:])
+    # Told independently: the days by the normal form of the identity rules (which does without a last 日), the
+    # addresses by their sign.
+    days = {row: (text, normal_date(text) or "") for row, text in records["birth_date"].dropna().items()}
+    cut = {row for row, (text, _) in days.items() if "年" in text and text[-1] != "日"}
+    wrong = {(row + 1, "birth_date") for row, (_, day) in days.items() if row in cut or not "1900" < day < "2024"}
+    mails = records["email"].dropna()
+    wrong |= {(row + 1, "email") for row, mail in mails.items() if mail.count("@") != 1 or mail[0] == "@"}
+    assert set(found.failures[["row", "column"]].itertuples(index=False, name=None)) == wrong
+    assert found.failures["row"].nunique() < 0.15 * found.rows
 
 
 def test_nobody_buys_before_joining_or_after_leaving(firm):

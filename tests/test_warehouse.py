@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -85,11 +86,11 @@ def test_it_is_integrated_sources_that_write_differently_become_one(warehouse, t
 
 def test_it_is_non_volatile_what_was_loaded_never_changes(filled):
     files = {file: file.read_bytes() for file in filled.path.glob("load-*/*")}
-    before = filled.table("customers", as_of="2024-01-15").to_pandas()
+    before = rows(filled.table("customers", as_of="2024-01-15"))
     filled.load(customers(a="Jena", d="Trier"), "customers", "2024-03-01", as_of=AS_OF)
     filled.load(ORDERS.assign(amount=5.0), "orders", as_of=AS_OF)
     assert files == {file: file.read_bytes() for file in files}
-    pd.testing.assert_frame_equal(filled.table("customers", as_of="2024-01-15").to_pandas()[before.columns], before)
+    assert rows(filled.table("customers", as_of="2024-01-15")) == before
     for sql in ("DROP VIEW orders", "DELETE FROM orders", "SELECT 1; SELECT 2", "COPY orders TO 'x.csv'"):
         with pytest.raises(data.DataError, match="one SELECT"):
             filled.query(sql)
@@ -246,11 +247,202 @@ def test_two_loads_at_a_time_are_refused_in_words(filled):
     assert filled.load(customers(e="Hof"), "customers", "2024-04-01", as_of=AS_OF)["kept"] == 1
 
 
+def test_two_threads_cannot_load_at_a_time(filled, monkeypatch):
+    from crmlab.data import star
+
+    errors, write = [], star._write
+
+    def meanwhile(table, file):
+        if not errors:
+            errors.append(None)  # the load within the load would come here too
+            with pytest.raises(data.DataError, match="Another load") as caught:
+                filled.load(ORDERS.assign(amount=3.0), "orders", as_of=AS_OF)
+            errors.append(str(caught.value))
+        return write(table, file)
+
+    monkeypatch.setattr(star, "_write", meanwhile)
+    thread = threading.Thread(target=filled.load, args=(customers(e="Hof"), "customers", "2024-04-01", AS_OF))
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    assert filled.log()["load"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_correction_of_the_same_day_counts_and_so_does_its_own_correction(warehouse):
+    day = "2024-02-29"
+    first, second, third = (
+        warehouse.load(customers(a=city, b="Ulm"), "customers", day, as_of=AS_OF) for city in ("Bonn", "Köln", "Bonn")
+    )
+    assert (first["known"], second["known"], third["known"]) == (None, None, None)
+    assert dict(warehouse.query("SELECT customer_id, city FROM customers").values) == {"a": "Bonn", "b": "Ulm"}
+    assert warehouse.load(customers(a="Bonn", b="Ulm"), "customers", day, as_of=AS_OF)["known"] == 3
+    # Another file of the same day is no correction of this one.
+    warehouse.load(customers(z="Hof"), "customers", day, as_of=AS_OF)
+    assert warehouse.load(customers(a="Bonn", b="Ulm"), "customers", day, as_of=AS_OF)["known"] == 3
+
+
+def test_who_is_missing_from_a_later_file_stays(filled):
+    filled.load(customers(a="Köln"), "customers", "2024-05-01", as_of=AS_OF)
+    assert filled.query("SELECT customer_id FROM customers ORDER BY 1")["customer_id"].tolist() == ["a", "b"]
+
+
+def test_a_view_of_the_past_does_not_know_when_it_ended(filled):
+    versions = filled.query("SELECT city, valid_to FROM dim_customer WHERE customer_id = 'a'", as_of="2024-01-15")
+    assert versions.astype(object).values.tolist() == [["Bonn", pd.NaT]]
+    assert filled.query("SELECT * FROM dim_customer", as_of="2023-12-31").empty
+    facts = filled.query("SELECT city FROM fact_orders LEFT JOIN dim_customer USING (customer_key)", as_of="2024-02-29")
+    assert sorted(facts["city"]) == ["Bonn", "Bonn", "Ulm"]
+
+
+ODD = {
+    "load_": "1",
+    "valid_from": "x",
+    "VALID_TO": "y",
+    "said_": "z",
+    "place_": 1,
+    "n_": 2,
+    'q"q': "o'o",
+    "valid_from_source": 3,
+}
+
+
+@pytest.mark.parametrize("table", ["customers", "orders"])
+def test_columns_that_are_called_like_those_of_the_views_are_kept(warehouse, table):
+    frame = pd.DataFrame({"customer_id": ["a'b", 'c"d'], "date": "2024-01-05", "amount": 1.0, **ODD})
+    for note in ("one", "two"):
+        line = warehouse.load(frame.assign(note=note), table, as_of=AS_OF)
+        repeated = 2 if (table, note) == ("orders", "two") else 0
+        assert (line["rows"], line["kept"], line["set_aside"]) == (2, 2 - repeated, repeated)
+    found = warehouse.query(f"SELECT * FROM {table} ORDER BY customer_id")
+    assert found["customer_id"].tolist() == ['c"d', "a'b"][::-1]
+    assert {"load__source", "valid_from_source", "valid_from_source_source", "n__source", 'q"q'} <= set(found.columns)
+    assert warehouse.query(f"SELECT count(*) AS n FROM {table} WHERE customer_id = 'a''b'")["n"].item() > 0
+
+
+@pytest.mark.parametrize("folder", ["year=2024/shop", "shop [1]*?", "o'neill"])
+def test_a_folder_may_have_any_name(tmp_path, folder):
+    warehouse = data.Warehouse.create(tmp_path / folder)
+    for _ in range(2):
+        warehouse.load(ORDERS.head(3), "orders", as_of=AS_OF)
+    assert warehouse.query("SELECT count(*) AS n FROM orders")["n"].item() == 3
+    assert set(warehouse.table("orders").columns) == {*ORDERS.columns, "load_"}
+    assert not warehouse.check()["rows"].any()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT content FROM read_text('{outside}')",
+        "SELECT * FROM read_parquet('{outside}')",
+        "SELECT * FROM '{outside}'",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM ORDERS_OF_THE_CALLER",
+        "SELECT * FROM 'https://example.com/x.parquet'",
+        "COPY orders TO '{outside}.csv'",
+        "COPY (SELECT 1) TO '{outside}.csv'",
+        "ATTACH '{outside}.db'",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "CREATE TABLE t AS SELECT 1",
+        "INSERT INTO orders SELECT * FROM orders",
+        "EXPLAIN ANALYZE SELECT 1",
+        "PREPARE x AS SELECT 1",
+        "",
+        "no sql at all",
+    ],
+)
+def test_a_query_sees_the_warehouse_and_nothing_else(filled, tmp_path, sql):
+    ORDERS_OF_THE_CALLER = ORDERS  # noqa: F841 - DuckDB would find the variable
+    outside = tmp_path / "outside.parquet"
+    ORDERS.to_parquet(outside)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(data.DataError, match=r"cannot be answered|one SELECT"):
+        filled.query(sql.format(outside=outside))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_query_may_describe_and_summarize(filled):
+    assert "customer_key" in filled.query("DESCRIBE fact_orders")["column_name"].tolist()
+    assert filled.query("SUMMARIZE customers")["count"].tolist() == [2] * 5
+    assert filled.query("FROM customers SELECT count(*) AS n")["n"].item() == 2
+
+
+def test_a_file_that_changes_after_it_was_read_is_loaded_as_it_was_read(warehouse, tmp_path, monkeypatch):
+    from crmlab.data import star
+
+    file, content = tmp_path / "orders.csv", star._content
+    ORDERS.head(2).to_csv(file, index=False)
+
+    def and_then_it_grows(*args):
+        ORDERS.head(4).to_csv(file, index=False)
+        return content(*args)
+
+    monkeypatch.setattr(star, "_content", and_then_it_grows)
+    assert warehouse.load(file, "orders", as_of=AS_OF)["kept"] == 2
+    line = warehouse.load(file, "orders", as_of=AS_OF)
+    assert (line["known"], line["kept"], line["repeated"]) == (None, 2, 2)
+
+
+def test_a_load_of_bad_rows_only_keeps_them_for_reading(warehouse, tmp_path):
+    line = warehouse.load(ORDERS.tail(1), "orders", as_of=AS_OF)
+    assert (line["rows"], line["kept"], line["set_aside"]) == (1, 0, 1)
+    for name in warehouse.tables():
+        assert warehouse.query(f"SELECT * FROM {name}").empty
+    (tmp_path / "empty.csv").write_text("customer_id,date,amount\n")
+    with pytest.raises(data.DataError, match="no rows"):
+        warehouse.load(tmp_path / "empty.csv", "orders")
+    assert warehouse.load(ORDERS, "orders", as_of=AS_OF)["kept"] == 4
+
+
+def test_a_folder_of_the_user_in_the_warehouse_is_left_alone(filled):
+    own = filled.path / "load-notes"
+    own.mkdir()
+    (own / "readme.txt").write_text("mine")
+    filled.load(customers(e="Hof"), "customers", "2024-04-01", as_of=AS_OF)
+    assert (own / "readme.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2, "loads": []}', '{"format": 1}', "{"])
+def test_a_damaged_state_is_refused_in_words(filled, text):
+    (filled.path / "warehouse.json").write_text(text)
+    with pytest.raises(data.DataError, match=r"warehouse\.json is damaged, or of another version"):
+        data.Warehouse(filled.path)
+
+
+def test_damaged_files_are_said_in_words_and_found_to_the_byte(filled):
+    kept = filled.path / "load-000003" / "kept.parquet"
+    whole = kept.read_bytes()
+    for at in (4, len(whole) // 2, len(whole) - 20):
+        kept.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        assert filled.check().query("rows > 0")["table"].tolist() == ["load 3"]
+    kept.write_bytes(whole[:100])
+    for ask in (
+        lambda: filled.query("SELECT sum(amount) FROM orders"),
+        lambda: filled.table("fact_orders"),
+        lambda: filled.load(ORDERS.assign(amount=7.0), "orders", as_of=AS_OF),
+        lambda: data.load(f"warehouse:{filled.path}"),
+    ):
+        with pytest.raises(data.DataError, match="Nothing was changed; crmlab warehouse check says"):
+            ask()
+    kept.write_bytes(whole)
+    assert filled.load(ORDERS.assign(amount=7.0), "orders", as_of=AS_OF)["load"] == 4
+
+
 def test_columns_may_come_later_but_not_change_their_kind(filled):
     filled.load(ORDERS.assign(shop="N", order_id="9"), "orders", as_of=AS_OF)
     assert filled.query("SELECT count(shop) AS n, count(*) AS m FROM orders").values.tolist() == [[4, 8]]
     with pytest.raises(data.DataError, match="'shop' is int64 here and was string in load 4"):
         filled.load(ORDERS.assign(shop=1), "orders", as_of=AS_OF)
+    with pytest.raises(data.DataError, match="'SHOP' is int64 here and was string in load 4"):
+        filled.load(ORDERS.assign(SHOP=1), "orders", as_of=AS_OF)
+
+
+def test_check_finds_events_before_the_first_version_of_their_customer(warehouse):
+    warehouse.load(ORDERS, "orders", as_of=AS_OF)
+    warehouse.load(customers(a="Bonn", b="Ulm", c="Hof"), "customers", "2024-02-01", as_of=AS_OF)
+    found = warehouse.check().query("rows > 0")
+    assert found[["check", "rows", "severity"]].values.tolist() == [["customers known on the day", 1, "warning"]]
 
 
 def test_check_finds_orders_without_customer_and_damaged_files(filled):
@@ -271,6 +463,8 @@ def test_check_finds_orders_without_customer_and_damaged_files(filled):
         (lambda w: w.load(ORDERS, "order"), "Did you mean orders"),
         (lambda w: w.query("SELECT nothing FROM orders"), "cannot be answered"),
         (lambda w: w.load(customers(a="x"), "customers", "1.2.2024"), "valid_from must be a date such as"),
+        (lambda w: w.load(customers(a="x"), "customers", "2023-02-29"), "valid_from must be a date such as"),
+        (lambda w: w.load(ORDERS, "orders", "2024-01-01"), "the rows of orders have their own days"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_words(filled, ask, says):

@@ -33,6 +33,7 @@ _HOMES = {
     "propose_likely_duplicates": "linking",
     "pseudonymize": "pseudonyms",
     "published": "targets",
+    "reproduce": "facts",
     "rollup_check": "aggregates",
     "service_cases": "contracts",
     "simulate": "simulator",
@@ -43,5 +44,6 @@ _HOMES = {
     "undo": "merging",
     "validate": "contracts",
     "wilson": "intervals",
+    "write_parquet": "writing",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

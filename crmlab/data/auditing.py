@@ -13,6 +13,7 @@ import pandas as pd
 from crmlab.data.errors import DataError
 from crmlab.data.findings import COLUMNS, UNFIT, clip, facts_of, judge, kept_findings, set_aside_findings
 from crmlab.data.read import cell_faults, in_words, prepare
+from crmlab.data.sources import damage_in_words
 
 SHOWN_FAULTS = 20
 
@@ -111,6 +112,7 @@ class Check:
     exit_code: int
 
 
+@damage_in_words()
 def audit(source, as_of=None, *, table=None, encoding=None, date_format=None, decimal=None, **columns):
     """Tell which rows of a transaction log can be used, and what to know about them.
 

@@ -27,6 +27,8 @@ DATE_FORMATS = {
     "%d %B %Y": r"\d{1,2} [A-Za-z]{3,9} [1-9]\d{3}",
     "%Y年%m月%d日": r"[1-9]\d{3}年\d{1,2}月\d{1,2}日",
 }
+# Spellings that nobody reads otherwise: no second format has the same shape.
+SURE = [form for form, shape in DATE_FORMATS.items() if list(DATE_FORMATS.values()).count(shape) == 1]
 OFFSET = r"(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
 SAMPLE = 20_000
 _BLANK = r"[\s\pZ\x{feff}]*"
@@ -135,8 +137,8 @@ def _serial(text, form):
     return ibis.ifelse(number.between(low, high), make_timestamp(milliseconds * 1000), ibis.null("timestamp(6)"))
 
 
-def date_reader(cells, column, date_format=None, sample=True):
-    """Choose the one way of reading a whole column of dates.
+def date_reader(cells, column, date_format=None, sample=True, mixed=False):
+    """Choose the way of reading a whole column of dates.
 
     Parameters
     ----------
@@ -148,6 +150,9 @@ def date_reader(cells, column, date_format=None, sample=True):
         A format of `strptime`, ``"excel"`` or ``"epoch"``; without it the format is found.
     sample : bool, default True
         Let the first rows decide when they can.
+    mixed : bool, default False
+        Read beside the column's main spelling every other one that can be read one way only, as long as the main one
+        is of that kind too; 03/04/1980 among such is not read.
 
     Returns
     -------
@@ -174,7 +179,10 @@ def date_reader(cells, column, date_format=None, sample=True):
     if not best:
         _refuse_serials(cells, column)
         best = ["%Y-%m-%d"]
-    return functools.partial(_timestamp, form=best[0])
+    forms = best[:1]
+    if mixed and best[0] in SURE:
+        forms += [form for form in SURE if found[form] and form != best[0]]
+    return lambda text: ibis.coalesce(*(_timestamp(text, form) for form in forms))
 
 
 def _words(form):

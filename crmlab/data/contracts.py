@@ -19,8 +19,8 @@ from crmlab.data.days import day_of
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.read import ALIASES, as_text, plain
-from crmlab.data.sources import open_source
-from crmlab.data.textfile import keep
+from crmlab.data.sources import damage_in_words, open_source
+from crmlab.data.textfile import keep, keep_arrow
 
 BATCH = 100_000
 ROW = "crmlab_row_"
@@ -133,7 +133,7 @@ campaign_responses = _schema(
     [_not_before("date", "response_date")],
     campaign_id=_column("text", True, "campaign campaignno"),
     customer_id=_column("text", True, _WHO),
-    date=_column("moment", True, f"{_WHEN} contacted contactdate senton"),
+    date=_column("moment", True, f"{_WHEN} contactdate sent senton"),
     channel=_column("text", also="渠道 管道"),
     arm=_column("text", also="group segment treatment"),
     responded=_column("flag", True, "response converted redeemed"),
@@ -241,10 +241,13 @@ def contract_of(name):
     return CONTRACTS[name]
 
 
+@damage_in_words()
 def validate(source, contract, as_of=None, *, table=None, encoding=None, date_format=None, decimal=None, **columns):
     """Check a customer table against its contract and list every failure, not the first only.
 
-    A row with a failure is set aside whole and unchanged; nothing is dropped and nothing is mended.
+    A row with a failure is set aside whole and unchanged; nothing is dropped and nothing is mended. Text is read one
+    way per column (see `load`); days of birth and of joining, which people write, may be in several spellings as long
+    as each can be read one way only.
 
     Parameters
     ----------
@@ -296,7 +299,7 @@ def validate(source, contract, as_of=None, *, table=None, encoding=None, date_fo
         failures.loc[len(failures), ["column", "problem"]] = column, "is stored, but changes with time"
     failures["table"] = contract
     failures["what_to_do"] = [_advice(schema, f.column, f.problem) for f in failures.itertuples()]
-    bad = _registered(
+    bad = keep_arrow(
         arrow.table({ROW: arrow.array(reasons.index, "int64"), "reasons_": arrow.array(reasons, "string")})
     )
     kept = staged.anti_join(bad, ROW).drop(ROW, *(f"bad_{name}_" for name in parsed))
@@ -312,16 +315,7 @@ def _numbered(table):
     """The rows with their number, in the embedded engine, where what follows has to look at them several times."""
     if table.get_backend() is connect():
         return keep(f"SELECT row_number() OVER () AS {ROW}, * FROM ({ibis.to_sql(table, dialect='duckdb')})")
-    return _registered(table.to_pyarrow(), f"row_number() OVER () AS {ROW}, *")
-
-
-def _registered(data, columns="*"):
-    con, view = connect().con, ibis.util.gen_name("crmlab_arrow")
-    con.register(view, data)
-    try:
-        return keep(f'SELECT {columns} FROM "{view}"')
-    finally:
-        con.unregister(view)
+    return keep_arrow(table.to_pyarrow(), f"row_number() OVER () AS {ROW}, *")
 
 
 def _own_names(schema, theirs, name, columns):
@@ -350,7 +344,11 @@ def _own_names(schema, theirs, name, columns):
             own[column] = found[0]
     if missing := [column for column, rule in schema.columns.items() if rule.required and column not in own]:
         given = ", ".join(f'{column}="…"' for column in missing)
-        raise DataError(f"No column could be found for {' and '.join(missing)}. {shown} Say which it is: {given}")
+        words = " ".join(f"--column {column}=…" for column in missing)
+        raise DataError(
+            f"No column could be found for {' and '.join(missing)}. {shown} Say which it is: {given} "
+            f"(crmlab warehouse load: {words})."
+        )
     return own
 
 
@@ -365,7 +363,8 @@ def _staged(numbered, own, schema, name, date_format, decimal):
             cells = numbered.select(x=cell).filter(lambda t: t.x.notnull())
             try:
                 if kind in ("day", "moment"):
-                    read = date_reader(cells, theirs, date_format, sample=False)
+                    # Birth dates of several sources are written in several ways; the moments of a log are not.
+                    read = date_reader(cells, theirs, date_format, sample=False, mixed=kind == "day")
                 else:
                     read = number_reader(cells, theirs, decimal, sample=False)
             except DataError as error:

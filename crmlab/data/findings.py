@@ -254,7 +254,9 @@ def _on_customers(good, facts):
         yield _finding("no repeat purchases")
     if good.customer_id.type().is_string():
         ids = good.select("customer_id").distinct()
-        ids = ids.mutate(alike=ids.customer_id.strip().lower().re_replace("^0+(.)", r"\1"))
+        # Without a group in the pattern: engines write \1 in their own ways.
+        plain = ids.customer_id.strip().lower().re_replace("^0+", "").nullif("")
+        ids = ids.mutate(alike=plain.coalesce("0"))
         twins = ids.group_by("alike").aggregate(n=ids.count(), one=ids.customer_id.min(), two=ids.customer_id.max())
         twins = twins.filter(twins.n > 1)
         some = twins.order_by("alike").limit(1).to_pyarrow().to_pylist()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from crmlab.data.days import day_of
 from crmlab.data.errors import DataError
-from crmlab.data.sources import open_source
+from crmlab.data.sources import damage_in_words, open_source
 
 
 def age(birth_date, as_of):
@@ -55,6 +55,7 @@ def age(birth_date, as_of):
     return (today - born) // 10_000 if born <= today else None
 
 
+@damage_in_words()
 def completeness(table):
     """Return how many cells of each column are filled.
 
@@ -94,6 +95,7 @@ def completeness(table):
     return found.sort_values("share", kind="stable", ignore_index=True)
 
 
+@damage_in_words()
 def conflicts(sources, key="customer_id"):
     """Return where sources say different things about the same customer.
 
@@ -152,6 +154,7 @@ def conflicts(sources, key="customer_id"):
     return wide.rename_axis(columns=None).sort_values([key, "column"], ignore_index=True)
 
 
+@damage_in_words()
 def timeliness(tables, as_of=None):
     """Return how up to date tables are: "data as of", how long ago that was, and the pauses in between.
 

@@ -14,7 +14,7 @@ from crmlab.data.cells import DATE_FORMATS, SAMPLE, blank_to_null, date_reader, 
 from crmlab.data.errors import DataError
 from crmlab.data.masking import mask
 from crmlab.data.sets import is_other_set, open_dataset
-from crmlab.data.sources import open_source
+from crmlab.data.sources import damage_in_words, open_source
 from crmlab.data.textfile import FAULTS, keep
 
 CANONICAL = ("customer_id", "date", "amount", "order_id", "product_id", "quantity")
@@ -48,6 +48,7 @@ class Prepared(NamedTuple):
     kept: bool
 
 
+@damage_in_words()
 def load(source, *, table=None, encoding=None, date_format=None, decimal=None, **columns):
     """Read a transaction log, or any data set of the catalogue.
 
@@ -322,8 +323,9 @@ def _as_type(cell, canonical, raw):
         if raw.get_backend().has_operation(ops.IsNan):
             cell = ibis.ifelse(cell.isnan(), ibis.null(kind), cell)
         if canonical in ("customer_id", "order_id", "product_id"):
-            # Missing ids made pandas store whole numbers as floats.
-            whole = ((cell == cell.floor()) & (cell.abs() < 2**53)).all().to_pyarrow().as_py()
+            # Missing ids made pandas store whole numbers as floats. What no integer holds, floor() cannot take.
+            small = ibis.cases((cell.abs() >= 2**53, 0.5), else_=cell)
+            whole = (small == small.floor()).all().to_pyarrow().as_py()
             return cell.cast("int64") if whole else cell
     if canonical in ("amount", "quantity"):
         return cell.cast("float64")

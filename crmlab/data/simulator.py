@@ -85,9 +85,10 @@ def simulate(
     dict of pandas.DataFrame
         `customers` (one row a record: record_id, source, customer_type, name, birth_date, email, phone, address, city,
         postcode, updated), `orders`, `service_cases`, `campaign_responses`, `interactions`, `survey` (all refer to
-        records, in `customer_id`), and the truth: `truth` (record_id, person_id) and `people` (one row a person: the
-        right values, rate of purchase, end of activity, reachable or not, loyalty). Every frame says in
-        ``attrs["reality"]`` that it is simulated.
+        records, in `customer_id`), each with the columns of its contract (see `validate`; the key of `customers` is
+        the sources' own number: ``customer_id="record_id"``); and the truth: `truth` (record_id, person_id) and
+        `people` (one row a person: the right values, rate of purchase, end of activity, reachable or not, loyalty).
+        Every frame says in ``attrs["reality"]`` that it is simulated.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def simulate(
     frames = {
         "customers": records,
         "orders": orders,
-        "service_cases": _service_cases(streams[3], people, known, orders),
+        "service_cases": _service_cases(streams[3], people, known, last),
         "campaign_responses": _campaigns(streams[4], people, known, first, last),
         "interactions": _interactions(streams[5], people, known, first, last),
         "survey": _survey(streams[6], people, known, last),
@@ -157,7 +158,7 @@ def _people(rng, n, first, last, chinese):
         {
             "person_id": [f"P{i:07d}" for i in range(1, n + 1)],
             "household_id": [f"H{i:07d}" for i in household],
-            "customer_type": rng.choice(["consumer", "dealer", "partner"], n, p=[0.94, 0.05, 0.01]),
+            "customer_type": rng.choice(["person", "dealer", "partner"], n, p=[0.94, 0.05, 0.01]),
             "chinese": is_chinese,
             "family": [family for family, _, _ in names],
             "given": [given for _, given, _ in names],
@@ -352,7 +353,7 @@ def _orders(rng, people, known, first, last):
     return frame.sort_values(["date", "order_id", "product_id"], kind="stable", ignore_index=True)
 
 
-def _service_cases(rng, people, known, orders):
+def _service_cases(rng, people, known, last):
     counts = rng.poisson(np.exp(-1.2 - 0.5 * people["satisfaction"].to_numpy()))
     who, opened = _times(rng, people, counts)
     hours = rng.exponential(30, len(who))
@@ -361,11 +362,12 @@ def _service_cases(rng, people, known, orders):
             "customer_id": known.pick(rng, who),
             "opened": opened,
             "closed": opened + (hours * 3600).astype("int64").astype("timedelta64[s]"),
-            "kind": rng.choice(["complaint", "question", "return"], len(who), p=[0.4, 0.4, 0.2]),
+            "category": rng.choice(["complaint", "question", "return"], len(who), p=[0.4, 0.4, 0.2]),
             "channel": rng.choice(["telephone", "email", "chat"], len(who)),
         }
     )
-    frame.loc[rng.random(len(frame)) < 0.05, "closed"] = pd.NaT
+    still_open = (rng.random(len(frame)) < 0.05) | (frame["closed"] >= last.normalize() + pd.Timedelta(days=1))
+    frame.loc[still_open, "closed"] = pd.NaT
     frame = frame.sort_values("opened", kind="stable", ignore_index=True)
     frame.insert(0, "case_id", [f"S{i:07d}" for i in range(1, len(frame) + 1)])
     return frame
@@ -379,18 +381,19 @@ def _campaigns(rng, people, known, first, last):
         contacted = rng.random(len(there)) < 0.7
         active = (people["active_until"] > sent).to_numpy()[there]
         chance = np.where(active, 0.08 + _LIFT * contacted, 0.0)
-        responded = rng.random(len(there)) < chance
+        drawn = rng.random(len(there))
+        answer = sent.normalize() + pd.to_timedelta(rng.integers(1, 15, len(there)), unit="D")
+        # Who answers after the last day has not answered yet.
+        responded = (drawn < chance) & (answer <= last)
         parts.append(
             pd.DataFrame(
                 {
                     "campaign_id": campaign,
                     "customer_id": known.pick(rng, there),
-                    "sent": sent.normalize(),
-                    "contacted": contacted,
+                    "date": sent.normalize(),
+                    "arm": np.where(contacted, "contact", "control"),
                     "responded": responded,
-                    "response_date": pd.Series(
-                        sent.normalize() + pd.to_timedelta(rng.integers(1, 15, len(there)), unit="D")
-                    ).where(responded),
+                    "response_date": pd.Series(answer).where(responded),
                 }
             )
         )
@@ -415,7 +418,7 @@ def _interactions(rng, people, known, first, last):
             "customer_id": known.pick(rng, who),
             "date": date.astype("datetime64[s]"),
             "channel": channel,
-            "purpose": rng.choice(["marketing", "sales", "service"], len(who)),
+            "function": rng.choice(["marketing", "sales", "service"], len(who)),
             "outcome": np.where(fails, failed, "reached"),
         }
     )
@@ -435,6 +438,7 @@ def _survey(rng, people, known, last):
 
     return pd.DataFrame(
         {
+            "respondent_id": [f"R{i:07d}" for i in range(1, len(who) + 1)],
             "customer_id": known.pick(rng, who),
             "date": last.normalize(),
             "satisfaction": scale(people["satisfaction"].to_numpy()[who]),

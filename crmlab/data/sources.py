@@ -1,11 +1,11 @@
 """Sources of tables: files of text and Parquet, frames, databases, the catalogue."""
 
+import contextlib
 import difflib
 import glob
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import ibis
 import pyarrow as pa
@@ -13,8 +13,8 @@ import pyarrow.compute
 
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
-from crmlab.data.masking import mask
-from crmlab.data.textfile import keep, quoted, read_text_file, refuse_repeated
+from crmlab.data.masking import mask, passwords
+from crmlab.data.textfile import check_names, keep, keep_arrow, quoted, read_text_file
 
 
 class Opened(NamedTuple):
@@ -24,6 +24,27 @@ class Opened(NamedTuple):
     name: str
     ordered: bool
     embedded: bool
+
+
+@contextlib.contextmanager
+def damage_in_words():
+    """Say in words that a file, opened in good faith, turns out to be damaged where it is read; also a decorator.
+
+    Raises
+    ------
+    DataError
+        The engine cannot read on.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        # Only what the engine says of files: any other error would be a mistake of ours.
+        if type(error) not in (duckdb.InvalidInputException, duckdb.IOException, duckdb.Error):
+            raise
+        said = next(iter(str(error).splitlines()), "")
+        raise DataError(f"A file is damaged in the middle: copy it again. The engine says: {said}") from error
 
 
 def open_source(source, table=None, encoding=None):
@@ -56,7 +77,7 @@ def open_source(source, table=None, encoding=None):
     if table is not None and not address:
         raise DataError(f"table={table!r} goes with the address of a database (duckdb://…, postgres://…) only.")
     if isinstance(source, ibis.Table):
-        refuse_repeated(source.columns, "the table")
+        check_names(source.columns, "the table")
         return Opened(source, "table", False, False)
     if address:
         return Opened(_open_database(source, table), mask(source), False, False)
@@ -116,9 +137,9 @@ def _open_parquet(files, path):
         try:
             metadata = pq.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{file} is no whole Parquet file (cut short or damaged): copy it again.") from error
-        refuse_repeated(schema.names, file)
+        check_names(schema.names, file)
         first = first or schema
         if odd := sorted(set(schema.names) ^ set(first.names)):
             raise DataError(f"{file} and {files[0]} do not have the same columns: only one has {', '.join(odd)}.")
@@ -128,7 +149,7 @@ def _open_parquet(files, path):
         raise DataError(f"{path} has columns ({', '.join(first.names)}) and no rows.")
     names = ", ".join(quoted(glob.escape(file)) for file in files)
     # The engine keeps instants; the wall clock of the zone is what the log is about.
-    walls = ", ".join(f"{_wall_time(_identifier(name), zone)} AS {_identifier(name)}" for name, zone in zones.items())
+    walls = ", ".join(f"{_wall_time(identifier(name), zone)} AS {identifier(name)}" for name, zone in zones.items())
     replace = f"REPLACE ({walls})" if walls else ""
     try:
         return keep(f"SELECT * {replace} FROM read_parquet([{names}], union_by_name=true)", "VIEW")
@@ -136,7 +157,24 @@ def _open_parquet(files, path):
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def _identifier(name):
+def identifier(name):
+    """Return a name as SQL writes names that may be odd.
+
+    Parameters
+    ----------
+    name : str
+        Name of a column or table.
+
+    Returns
+    -------
+    str
+        The name in double quotes.
+
+    Examples
+    --------
+    >>> identifier('12" disc')
+    '"12"" disc"'
+    """
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -149,48 +187,77 @@ def _wall_time(column, zone):
 
 
 def _open_frame(frame):
-    frame = _arrow_of_pandas(frame) if hasattr(frame, "iloc") else pa.table(frame)
-    refuse_repeated(frame.column_names, "The frame")
+    import duckdb
+
+    # Before the columns are touched: a NUL in a name ends the process inside Polars.
+    check_names(map(str, getattr(frame, "column_names", frame.columns)), "The frame")
+    try:
+        frame = _arrow_of_pandas(frame) if hasattr(frame, "iloc") else pa.table(frame)
+    except Exception as error:  # every library of frames has its own errors
+        raise DataError(f"The frame cannot be read: {error}. Convert its odd columns to text.") from error
+    check_names(frame.column_names, "The frame")
     if not frame.num_rows:
         raise DataError(f"The frame has columns ({', '.join(frame.column_names)}) and no rows.")
-    for i, field in enumerate(frame.schema):
-        column = frame.column(i)
-        if pa.types.is_dictionary(field.type):
-            column = column.cast(field.type.value_type)
-        if pa.types.is_timestamp(field.type) and field.type.tz:
-            column = pa.compute.local_timestamp(column)
-        if pa.types.is_null(field.type):
-            column = column.cast(pa.string())
-        frame = frame.set_column(i, field.name, column)
-    view = ibis.util.gen_name("crmlab_frame")
-    con = connect().con
-    con.register(view, frame)
+    names = [name or f"unnamed_{i}" for i, name in enumerate(frame.column_names, 1)]
+    frame = pa.table([_plain(column) for column in frame.columns], names=names)
     try:
-        return keep(f'SELECT * FROM "{view}"')
-    finally:
-        con.unregister(view)
+        return keep_arrow(frame)
+    except (duckdb.Error, pa.ArrowException):
+        # Types that the engine does not have, such as decimals of sixty digits: their text.
+        return keep_arrow(pa.table([_taken_or_text(column) for column in frame.columns], names=names))
+
+
+def _plain(column):
+    """The column of a simple type: no dictionary, no time zone but its wall time."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        # What Arrow cannot unpack (dictionaries of Polars), the engine can.
+        with contextlib.suppress(pa.ArrowNotImplementedError):
+            column = column.cast(kind.value_type)
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        try:
+            column = pa.compute.local_timestamp(column)
+        except pa.ArrowException as error:
+            raise DataError(f"The time zone {column.type.tz!r} of the frame is not known: {error}.") from error
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+
+
+def _taken_or_text(column):
+    import duckdb
+
+    try:
+        keep_arrow(pa.table({"x": column}))
+        return column
+    except (duckdb.Error, pa.ArrowException):
+        return pa.chunked_array([_texts(column.to_pylist())], pa.string())
+
+
+def _texts(values):
+    """What a CSV of the values would have."""
+    from pandas import isna
+    from pandas.api.types import is_scalar
+
+    return pa.array(
+        [
+            None if is_scalar(value) and isna(value) else str(value).encode("utf-8", "replace").decode()
+            for value in values
+        ],
+        pa.string(),
+    )
 
 
 def _arrow_of_pandas(frame):
     if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
-    names = [str(name) for name in frame.columns]
+        frame = frame.reset_index(allow_duplicates=True)
     arrays = []
-    for i in range(len(names)):
+    for i in range(frame.shape[1]):
         column = frame.iloc[:, i]
         try:
             arrays.append(pa.Array.from_pandas(column))
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            # Mixed types in one column: their text is what a CSV of it would have.
-            texts = [None if value is None or value != value else str(value) for value in column]
-            arrays.append(pa.array(texts, pa.string()))
+            arrays.append(_texts(column))  # mixed types in one column
+    names = [str(name) for name in frame.columns]
     return pa.table([pa.chunked_array([a]) if isinstance(a, pa.Array) else a for a in arrays], names=names)
-
-
-def _passwords(url):
-    found = re.findall(r"://[^:/?]*:(.*)@", url)
-    found += re.findall(r"(?i)(?:password|passwd|pwd|token|secret)[^=&]*=([^&]*)", url)
-    return {form for word in found if word for form in (word, unquote(word))}
 
 
 def _open_database(url, table):
@@ -209,6 +276,7 @@ def _open_database(url, table):
     reading = (
         f"{url}{'&' if '?' in url else '?'}read_only=True" if scheme == "duckdb" and "read_only" not in url else url
     )
+    fault = None
     try:
         con = connect(reading)
         tables = con.list_tables()
@@ -218,11 +286,13 @@ def _open_database(url, table):
         if schema and bare in con.list_tables(database=schema):
             return con.table(bare, database=schema)
     except (ImportError, ModuleNotFoundError):
-        raise DataError(f"{mask(url)}: reading PostgreSQL needs a driver: pip install 'crmlab[postgres]'") from None
+        fault = ": reading PostgreSQL needs a driver: pip install 'crmlab[postgres]'"
     except Exception as error:  # every driver has its own errors, and their texts may quote the address
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        for word in _passwords(url):
-            said = said.replace(word, "***")
-        raise DataError(f"{mask(url)} cannot be opened: {said}") from None
+        fault = f" cannot be opened: {mask(said, passwords(url, least=1))}"
+    if fault:
+        # Not from within the except: an exception keeps the driver's, which keeps the password.
+        raise DataError(f"{mask(url)}{fault}")
+    con.disconnect()
     missing = f"no table {table!r}" if table else "say which table to read: load(…, table=…)"
     raise DataError(f"{mask(url)}: {missing}. Tables there: {', '.join(tables) or 'none'}.")

@@ -63,6 +63,29 @@ def keep(query, kind="TABLE"):
     return table
 
 
+def keep_arrow(data, columns="*"):
+    """Copy a table of Arrow into the embedded engine.
+
+    Parameters
+    ----------
+    data : pyarrow.Table
+        The rows.
+    columns : str, default "*"
+        What to select of them, in SQL.
+
+    Returns
+    -------
+    ibis.Table
+        See `keep`.
+    """
+    con, view = connect().con, ibis.util.gen_name("crmlab_arrow")
+    con.register(view, data)
+    try:
+        return keep(f'SELECT {columns} FROM "{view}"')
+    finally:
+        con.unregister(view)
+
+
 def quoted(text):
     """Return the text as a literal of SQL.
 
@@ -255,12 +278,12 @@ def _names(header, path):
     names = [
         unicodedata.normalize("NFC", name.strip().strip("\ufeff")) or f"unnamed_{i}" for i, name in enumerate(header, 1)
     ]
-    refuse_repeated(names, path)
+    check_names(names, path)
     return names
 
 
-def refuse_repeated(names, source):
-    """Refuse column names that the engine could not tell apart.
+def check_names(names, source):
+    """Refuse column names that the engine could not tell apart or not hold.
 
     Parameters
     ----------
@@ -272,10 +295,12 @@ def refuse_repeated(names, source):
     Raises
     ------
     DataError
-        Two names are the same, or differ only by case.
+        Two names are the same, or differ only by case, or one has a NUL character.
     """
     places = {}
     for place, name in enumerate(names, 1):
+        if "\0" in name:
+            raise DataError(f"{source}: the name of column {place}, {name!r}, has a NUL character: rename it.")
         places.setdefault(name.lower(), []).append((place, name))
     for same in places.values():
         if len(same) > 1:
