@@ -51,14 +51,14 @@ notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
 	@$(BIN)/python tests/store_outputs.py
 
 spark: $(VENV)/.ready  ## Add Spark to .venv (450 MB; it needs Java 17)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements-spark.lock
 
 EXTRAS  := $(foreach extra,data identity lab postgres rda xlsx,--extra $(extra))
 COMPILE := --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade
 lock: $(VENV)/.ready  ## Compile the lock files from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --quiet $(EXTRAS) --group dev --universal \
 	    --python-version 3.11 $(COMPILE) -o requirements.lock
-	@echo 'pyspark>=3.5,<4.1' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 $(COMPILE) -o requirements-spark.lock
+	@echo 'pyspark>=3.5,<4.1' | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 $(COMPILE) -o tests/requirements-spark.lock
 
 clean:  ## Remove built reports and caches, keep the environment
 	@rm -rf reports/site .pytest_cache .ruff_cache .hypothesis

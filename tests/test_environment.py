@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Spark has a lock of its own, because it is large.
-LOCK = "".join((ROOT / name).read_text() for name in ("requirements.lock", "requirements-spark.lock"))
+LOCK = "".join((ROOT / name).read_text() for name in ("requirements.lock", "tests/requirements-spark.lock"))
 
 
 def locked():
