@@ -248,6 +248,7 @@ def warehouse_init(folder):
 @click.option("--valid-from", metavar="DATE", help="From which day on it is true. [default: today]")
 @click.option("--as-of", metavar="DATE", help="Day of the check; later dates are set aside. [default: today]")
 @click.option("--column", "columns", metavar="NAME=OWN", multiple=True, help="What FILE calls a column; repeatable.")
+@click.option("--database-table", metavar="NAME", help="Which table of the database, where FILE is the address of one.")
 @click.option("--encoding", help="Encoding of the file, such as gb18030.")
 @click.option("--date-format", metavar="FORMAT", help="How dates are written, such as %d.%m.%Y.")
 @click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of the numbers.")
@@ -255,7 +256,7 @@ def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
     """Check FILE and add what is new to the warehouse in FOLDER; the same content twice changes nothing.
 
     Tables are customers, orders, service_cases, campaign_responses, interactions and survey. FILE is what `crmlab
-    check` takes: CSV, Parquet, or a folder of Parquet files.
+    check` takes: CSV, Parquet, a folder of Parquet files, or the address of a database.
 
     \b
     Exit code: 0 every row is in, 1 some were set aside, 2 nothing could be loaded.
@@ -264,6 +265,7 @@ def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
     Examples:
       crmlab warehouse load shop orders.csv --table orders
       crmlab warehouse load shop crm.csv --table customers --valid-from 2024-01-31 --column customer_id=Kunde
+      crmlab warehouse load shop postgres://ann@host/erp --database-table sales --table orders
     """
     with _plain_errors():
         from crmlab import data
@@ -272,7 +274,10 @@ def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
             raise data.DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
         options = {name: value for name, value in options.items() if value is not None}
         options |= dict(column.split("=", 1) for column in columns)
-        line = data.Warehouse(folder).load(file, table, valid_from, as_of, **options)
+        try:
+            line = data.Warehouse(folder).load(file, table, valid_from, as_of, **options)
+        except data.DataError as error:
+            raise data.DataError(str(error).replace("load(…, table=…)", "--database-table NAME")) from None
         if line["known"] is not None:
             click.echo(f"{line['source']} has the content of load {line['known']}: nothing to add.")
             return

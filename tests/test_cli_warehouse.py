@@ -2,6 +2,7 @@
 
 import json
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -100,3 +101,17 @@ def test_a_report_on_a_warehouse_is_stale_after_a_load(crmlab, tmp_path):
     with pytest.raises(ParameterError) as caught:
         locate_dataset({"dataset": "warehouse:none"}, tmp_path, notebook)
     assert "none is no warehouse" in str(caught.value)
+
+
+def test_a_table_of_a_database_is_loaded_by_its_name(crmlab, tmp_path):
+    with duckdb.connect(str(tmp_path / "erp.ddb")) as con:
+        con.execute("CREATE TABLE sales AS SELECT 'a' AS customer_id, DATE '2024-01-05' AS date, 1.5 AS amount")
+        con.execute("CREATE TABLE other (x INT)")
+    crmlab("init", "shop")
+    words = ("load", "shop", "duckdb://erp.ddb", "--table", "orders")
+    done = crmlab(*words)
+    assert done.exit_code == 2
+    assert "sales" in done.stderr
+    assert "--database-table" in done.stderr
+    done = crmlab(*words, "--database-table", "sales")
+    assert (done.exit_code, done.stdout[:15]) == (0, "load 1: orders ")
