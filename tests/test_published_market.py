@@ -25,5 +25,5 @@ def test_every_computed_number_has_a_target(computed):
 
 
 def test_a_subject_of_which_nothing_is_published_is_refused():
-    with pytest.raises(DataError, match="Nothing is published of grocerys; there are groceries"):
+    with pytest.raises(DataError, match=r"Nothing is published of grocerys; there are .*groceries"):
         market.reproduce(["grocerys"])

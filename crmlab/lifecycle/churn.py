@@ -261,7 +261,7 @@ def churn_models(train, test, target, features, cut=None, accept=(), seed=0):
     )
     return Churn(
         pd.DataFrame({name: _scores(p, z) for name, p in later.items()}).T.rename_axis("model"),
-        _difference(later["boosting"], later["logit"], z),
+        difference(later["boosting"], later["logit"], z),
         pd.concat({name: calibration(p, z) for name, p in later.items() if name != "base rate"}, names=["model"]),
         coefficients,
         pd.DataFrame(later, index=test.index).drop(columns="base rate"),
@@ -614,7 +614,27 @@ def _scores(p, y):
 _SCORES = [score + end for score in ("auc", "brier", "lift") for end in ("", "_low", "_high")]
 
 
-def _difference(p, q, y):
+def difference(p, q, y):
+    """Return by how much one prediction is better than another of the same customers, with DeLong's interval.
+
+    Parameters
+    ----------
+    p, q : numpy.ndarray
+        Two predicted probabilities.
+    y : numpy.ndarray
+        1 for customers to whom it happened, 0 for the others.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For `auc` and `brier`: `difference` (first minus second) and its 95 % interval `low`, `high`.
+
+    Examples
+    --------
+    >>> p, q, y = np.array([0.1, 0.9, 0.8, 0.2]), np.array([0.5, 0.4, 0.6, 0.5]), np.array([0, 1, 1, 0])
+    >>> float(difference(p, q, y).loc["auc", "difference"])
+    0.5
+    """
     (a, left_a, stayed_a), (b, left_b, stayed_b) = _auc(p, y), _auc(q, y)
     loss = (p - y) ** 2 - (q - y) ** 2
     values = {

@@ -1,6 +1,12 @@
 """Every published number on cross-selling, timing and campaigns, computed anew."""
 
+from ibis import _
+
 from crmlab import data
+from crmlab.market import experimentnumbers
+from crmlab.market.associations import rules
+from crmlab.market.dates import month_rule
+from crmlab.market.timing import next_purchase
 
 
 def reproduce(subjects=None):
@@ -9,8 +15,8 @@ def reproduce(subjects=None):
     Parameters
     ----------
     subjects : list of str, optional
-        The data sets to compute: ``"groceries"``, ``"online_retail"``, ``"online_retail_two_years"``. All of them by
-        default.
+        The data sets to compute: ``"hillstrom"``, ``"voter_persuasion"``, ``"groceries"``,
+        ``"online_retail_two_years"``. All of them by default.
 
     Returns
     -------
@@ -35,9 +41,41 @@ def reproduce(subjects=None):
 
 
 def _groceries():
-    return {}
+    found = rules("groceries", support=0.001, confidence=0.5, max_len=10).table
+    often = rules("groceries", support=0.006, confidence=0.25, max_len=10).table
+    return {
+        "groceries.rules.support001_confidence50": len(found),
+        "groceries.rules.support001_confidence80": (found["count"] * 5 >= found["of"] * 4).sum(),
+        "groceries.rules.support006_confidence25": len(often),
+    }
+
+
+def _online_retail():
+    sold = (_.quantity > 0) & (_.unit_price > 0)
+    log = data.open_dataset("online_retail_two_years").filter(_.customer_id.notnull() & sold)
+    name = "online_retail_two_years"
+    month = month_rule(log, permutations=200)
+    buying = next_purchase(log, "2011-05-31", window=30, minimum=4)
+    return {
+        f"{name}.month_rule.both_years": month.facts["both_years"],
+        f"{name}.month_rule.one_month": month.facts["one_month"],
+        **{
+            f"{name}.month_rule_share.{k}": month.offsets.loc[0, v]
+            for k, v in (("hit", "share"), ("season", "expected"))
+        },
+        **{f"{name}.month_rule_ratio.{k}": month.offsets.loc[i, "ratio"] for k, i in (("same", 0), ("next", 1))},
+        f"{name}.next_purchase.customers": buying.facts["customers"],
+        f"{name}.next_purchase.base_rate": round(buying.facts["base_rate"], 3),
+        **{
+            f"{name}.next_purchase_auc.{k}": buying.scores.loc[v, "auc"]
+            for k, v in (("recency", "recency"), ("frequency", "frequency"), ("bgnbd", "BG/NBD"))
+        },
+    }
 
 
 SUBJECTS = {
+    "hillstrom": experimentnumbers.hillstrom,
+    "voter_persuasion": experimentnumbers.voter_persuasion,
     "groceries": _groceries,
+    "online_retail_two_years": _online_retail,
 }
