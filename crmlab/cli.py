@@ -341,6 +341,82 @@ def warehouse_query(folder, sql, as_of):
             click.echo(kept.query(sql, as_of).to_csv(index=False), nl=False)
 
 
+@cli.command()
+@click.argument("candidates")
+@click.option(
+    "--campaign", required=True, metavar="NAME", help="Letters, digits, - and _; also draws the control group."
+)
+@click.option("--out", metavar="DIR", default=".", show_default=True, help="Folder of the list.")
+@click.option("--control", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share not to contact.")
+@click.option("--as-of", metavar="DATE", help="Day of the list. [default: today]")
+@click.option("--consent", metavar="COLUMN", default="consent", show_default=True, help="Says yes or no.")
+@click.option("--no-consent-needed", is_flag=True, help="Do not ask for consent.")
+@click.option("--opt-outs", metavar="FILE", help="Table with customer_id: who does not want to be contacted.")
+@click.option("--service-cases", metavar="FILE", help="Table with customer_id, opened, closed: open complaints.")
+@click.option("--contacted", metavar="FILE", help="Table with customer_id, date: earlier contacts.")
+@click.option("--cap", type=click.IntRange(min=1), default=1, show_default=True, help="Contacts in --cap-days at most.")
+@click.option("--cap-days", type=click.IntRange(min=1), default=30, show_default=True, help="Days of the cap.")
+@click.option("--open-list", "open_lists", metavar="FILE", multiple=True, help="Earlier contact list; repeatable.")
+def contacts(candidates, campaign, out, control, as_of, consent, no_consent_needed, opt_outs, **options):
+    """Write the contact list of a campaign from the table CANDIDATES; nothing is sent.
+
+    Prints what became of every candidate; the last line is the path of the list.
+
+    \b
+    Example:
+      crmlab contacts candidates.csv --campaign spring --opt-outs optouts.csv --contacted contacts.csv
+    """
+    with _plain_errors():
+        from crmlab import market
+
+        found = market.contact_list(
+            candidates,
+            campaign,
+            out,
+            control_share=control,
+            as_of=as_of,
+            consent=None if no_consent_needed else consent,
+            opt_outs=opt_outs or (),
+            **options,
+        )
+        _echo_rows([(name, f"{count:,}") for name, count in found.counts.items() if count])
+        click.echo(found.path)
+
+
+@cli.command()
+@click.argument("contacts")
+@click.argument("responses")
+@click.option("--out", metavar="FILE", help="CSV file for the list with its responses, one row a customer.")
+@click.option(
+    "--column", "columns", metavar="NAME=OWN", multiple=True, help="What RESPONSES calls a column; repeatable."
+)
+def responses(contacts, responses, out, columns):
+    """Match the file RESPONSES with the contact list CONTACTS, and say what the campaign changed.
+
+    \b
+    Exit code: 0 every row counts, 1 some were set aside, 2 nothing could be read.
+
+    \b
+    Example:
+      crmlab responses contacts_spring_2024-03-01.csv orders.csv --column date=ordered --out spring.csv
+    """
+    with _plain_errors():
+        from crmlab import data, market
+        from crmlab.market.contacts import write_table
+
+        if wrong := [column for column in columns if "=" not in column]:
+            raise data.DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
+        found = market.read_responses(contacts, responses, **dict(column.split("=", 1) for column in columns))
+        _echo_rows([("rows of the file", "")] + [(name, f"{n:,}") for name, n in found.counts.items() if n])
+        if out:
+            write_table(found.table, out)
+        if found.table["arm"].nunique() == 2 and found.table["responded"].nunique() == 2:
+            lift = market.effect(found.table, "responded", "arm", control="control").differences.loc["contact"]
+            points = [f"{100 * lift[name]:.2f}" for name in ("difference", "low", "high")]
+            click.echo("Responded, contacted minus control: {} points, 95 % interval {} to {}.".format(*points))
+    sys.exit(1 if len(found.aside) else 0)
+
+
 @contextlib.contextmanager
 def _plain_errors():
     """Say what is wrong in words and leave with 2; a traceback is for programmers."""
