@@ -266,7 +266,7 @@ def codes(column):
     values : pandas.Index
         By number.
     """
-    if pa.types.is_integer(column.type) and not column.null_count and len(column):
+    if pa.types.is_signed_integer(column.type) and not column.null_count and len(column):
         numbers = column.to_numpy().astype(np.int64)
         low, high = int(numbers.min()), int(numbers.max())
         if high - low < 4 * len(numbers):

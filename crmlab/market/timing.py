@@ -15,6 +15,7 @@ from crmlab.data.errors import DataError
 from crmlab.data.intervals import Z, wilson
 from crmlab.lifecycle.churn import auc, calibration, difference
 from crmlab.lifecycle.logs import checked
+from crmlab.market.baskets import whole_numbers
 
 KEY = ["frequency", "recency", "T"]
 FEW = 20
@@ -89,9 +90,7 @@ def next_purchase(log, cut=None, window=30, minimum=4):
     >>> bool(found.scores.loc["logit", "auc"] > found.scores.loc["recency", "auc"])
     True
     """
-    for name, value, least in (("window", window, 1), ("minimum", minimum, 2)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    whole_numbers(window=(window, 1), minimum=(minimum, 2))
     loaded, first, last = checked(log)
     cut = last if cut is None else day_of("cut", cut)
     days = datetime.timedelta(days=int(window))
