@@ -392,6 +392,16 @@ def test_the_scorecard_has_every_step_and_counts_rows_without_a_customer(tmp_pat
         market.idic(log.assign(customer_id=None).astype({"customer_id": "string"}))
 
 
+def test_the_scorecard_does_not_depend_on_the_order_of_the_log():
+    # 300 customers who all paid 0.3 in three parts: added in another order it is not always the same number.
+    parts = np.tile([[0.1, 0.05, 0.15], [0.15, 0.1, 0.05]], (150, 1)).ravel()
+    log = pd.DataFrame({"customer_id": np.repeat(np.arange(300), 3), "date": "2024-01-01", "amount": parts})
+    log.loc[::7, "amount"] += 1
+    one, other = (market.idic(log.sample(frac=1, random_state=seed)) for seed in (1, 2))
+    one, other = (found.loc[("differentiate", "sales of the top fifth"), ["low", "high"]] for found in (one, other))
+    assert one.tolist() == pytest.approx(other.tolist(), abs=1e-9)
+
+
 # The command
 
 

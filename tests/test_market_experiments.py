@@ -349,6 +349,28 @@ def test_lost_customers_show_in_the_ratio_of_the_arms():
         market.sample_ratio(table, "arm", {"mail": 1.0})
 
 
+def test_an_experiment_read_from_a_file_is_the_one_that_was_written(tmp_path):
+    table = pd.DataFrame({"customer_id": ["007", "8", "9"], "arm": [0, 1, 1], "spend": [0.0, 2.5, 1.0]})
+    table["town"] = ["Bonn", "7", "NA"]
+    table.to_csv(tmp_path / "test.csv", index=False)
+    table.to_parquet(tmp_path / "test.parquet")
+    for source in (table, tmp_path / "test.csv", str(tmp_path / "test.parquet")):
+        found = market.read_experiment(source, "arm")
+        assert found["arm"].tolist() == ["0", "1", "1"]
+        assert found["spend"].tolist() == [0.0, 2.5, 1.0]
+        assert found["customer_id"].tolist() == ["007", "8", "9"]
+        assert found["town"].iloc[0] == "Bonn"
+    with pytest.raises(DataError, match=r"no column 'group'.*customer_id, arm"):
+        market.read_experiment(tmp_path / "test.csv", "group")
+
+
+def test_arms_without_a_value_stay_so_and_are_refused_with_their_rows():
+    found = market.read_experiment(pd.DataFrame({"arm": [True, None, False], "y": [1, 2, 3]}), "arm")
+    assert found["arm"].isna().tolist() == [False, True, False]
+    with pytest.raises(DataError, match="row 2"):
+        market.effect(found, "y", "arm", "False")
+
+
 # Looks while it runs
 
 

@@ -17,6 +17,7 @@ _HOMES = {
     "outcomes": "responses",
     "profile_rule": "profiles",
     "read_contacts": "contacts",
+    "read_experiment": "experiments",
     "read_responses": "responses",
     "recommend": "recommender",
     "reproduce": "literature",

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import checked_level, wilson
+from crmlab.data.sources import open_source
 
 LEVELS = 20
 """More values than this are no groups that somebody declared."""
@@ -340,6 +341,48 @@ def holm(p_values):
     found = np.full(len(p), np.nan)
     found[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
     return found
+
+
+def read_experiment(source, arm):
+    """Read the table of an experiment, one row a customer, from wherever it is kept.
+
+    Parameters
+    ----------
+    source : str, path, frame or ibis.Table
+        A name of the catalogue, a CSV or Parquet file, the address of a database: what `crmlab.data.load` opens. It
+        needs neither dates nor amounts.
+    arm : str
+        Column that says which arm the customer was assigned to.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table. Arms are text, so that 0 and 0.0 are the arm "0"; of text, columns with numbers only become numbers,
+        but for `customer_id`, where 007 is not 7.
+
+    Raises
+    ------
+    DataError
+        Not readable, or without the column `arm`.
+
+    Examples
+    --------
+    >>> read_experiment(pd.DataFrame({"mailed": [0, 1], "spend": ["1.5", "0"]}), "mailed").values.tolist()
+    [['0', 1.5], ['1', 0.0]]
+    """
+    opened = open_source(source)
+    if arm not in opened.table.columns:
+        raise DataError(f"{opened.name} has no column {arm!r}. It has: {_listed(opened.table.columns)}.")
+    frame = opened.table.to_pandas()
+    for column in frame.columns.difference([arm, "customer_id"]):
+        if frame[column].dtype == object or pd.api.types.is_string_dtype(frame[column]):
+            cells = frame[column].replace("", None)
+            read = pd.to_numeric(cells, errors="coerce")
+            if (read.notna() == cells.notna()).all() and read.notna().any():
+                frame[column] = read
+    whole = pd.api.types.is_numeric_dtype(frame[arm]) and (frame[arm].dropna() % 1 == 0).all()
+    named = frame[arm].astype("Int64") if whole else frame[arm]
+    return frame.assign(**{arm: named.astype("string").astype(object).where(frame[arm].notna(), None)})
 
 
 def needed(data, columns):
