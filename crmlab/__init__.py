@@ -2,8 +2,8 @@
 
 Rooms: `crmlab.data` (logs, catalogue, audit), `crmlab.lifecycle` (activity, cohorts, churn, segments), `crmlab.loyalty`
 (surveys, satisfaction and loyalty), `crmlab.clv` (customer lifetime value), `crmlab.market` (cross-selling, timing,
-campaigns), `crmlab.report` (notebooks into reports), `crmlab.plots` (theme and shared figures). Names load on first use,
-so `import crmlab` costs next to nothing.
+campaigns), `crmlab.report` (notebooks into reports), `crmlab.plots` (theme and shared figures). Names load on first
+use, so `import crmlab` costs next to nothing.
 """
 
 import importlib

@@ -7,6 +7,7 @@ import re
 import tempfile
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import ibis
 import numpy as np
@@ -14,7 +15,8 @@ import pandas as pd
 import pytest
 from ibis import _
 
-from crmlab import clv, data, lifecycle
+from crmlab import clv, data, lifecycle, market
+from crmlab.market import baskets
 from tests import engines
 
 ENGINES = ["polars", "postgres", "pyspark"]
@@ -185,12 +187,35 @@ CASES = {
     "lifecycle.transitions order 2": lambda log: lifecycle.transitions(log, order=2),
     "lifecycle.trial_repeat": lambda log: lifecycle.trial_repeat(log, within=30, washout=10),
     "lifecycle.win_back": lifecycle.win_back,
+    "market.balance": lambda log: market.balance(tested(log), "arm", "b", ["recency"]),
+    "market.effect": lambda log: market.effect(tested(log), "monetary", "arm", "b", ["recency"]),
+    "market.effect_by": lambda log: market.effect_by(tested(log), "monetary", "arm", "b", ["often"]),
+    "market.idic": market.idic,
+    "market.month_rule": lambda log: market.month_rule(years(log), permutations=9),
+    "market.next_purchase": lambda log: market.next_purchase(log, clv.middle(log), 30, 2),
+    "market.outcomes": lambda log: market.outcomes(log, buyers(log), clv.middle(log), clv.middle(log), 60),
+    "market.profile_rule": lambda log: market.profile_rule(
+        log.filter(_.category.notnull()), births(log), clv.middle(log), smallest=1),
+    "market.recommend": lambda log: market.recommend(log, clv.middle(log), 2, factors=2),
+    "market.rules": lambda log: market.rules(log.drop("order_id"), clv.middle(log), 0.01, 0.05),
+    "market.rules counted in the engine": lambda log: counted_there(log),
+    "market.rules three": lambda log: market.rules(
+        log.drop("order_id"), clv.middle(log), 0.001, 0.05, max_len=3, top_items=5),
+    "market.sample_ratio": lambda log: market.sample_ratio(tested(log), "arm"),
+    "market.sequential": lambda log: market.sequential(tested(log), "often", "arm", "b", "day", 50),
+    "market.standard_options": lambda log: market.standard_options(log.filter(_.order_id.notnull())),
+    "market.two_step_rules": lambda log: market.two_step_rules(
+        log, clv.middle(log), category="category", k=2, smallest=2),
+    "market.uplift": lambda log: market.uplift(
+        in_order(tested(log)), "monetary", "arm", "a", "b", ["recency"], [0.5], 2),
 }  # fmt: skip
 # Fits to sums of amounts in another order.
 CLOSE = {"clv fit of spend": 1e-6}
 
 # Who pays back has no share of the whole; with so few customers, some value tells all who come back.
 REFUSED = {(f"lifecycle.{name}", "hostile") for name in ("concentration_growth", "cox", "cox_by_time")}
+# Hardly anybody there buys in one month of a year only.
+REFUSED |= {("market.month_rule", "hostile")}
 
 # Customer tables, not logs: they are brought into the embedded DuckDB, whatever engine they come from.
 EMBEDDED = {
@@ -203,7 +228,36 @@ EMBEDDED = {
     "data.pseudonymize": "a keyed hash of ids",
     "data.survivorship_bias": "a customer table",
     "data.validate": "a contract, which lists every cell",
+    "market.contact_list": "a table of candidates, written to a file",
+    "market.read_contacts": "a file",
+    "market.read_experiment": "one row a customer, as a frame",
+    "market.read_responses": "a file",
 }
+
+
+def tested(log):
+    """An experiment that nobody made: arms by the score of recency."""
+    return lifecycle.rfm(log).mutate(arm=(_.r % 2 == 0).ifelse("a", "b"), often=_.frequency > 2, day=1)
+
+
+def years(log):
+    """The log, and as many days later the same again: months repeat."""
+    return log.union(log.mutate(date=_.date + ibis.interval(days=365)), distinct=False)
+
+
+def buyers(log):
+    return log.select("customer_id").distinct().to_pandas().sort_values("customer_id", ignore_index=True)
+
+
+def births(log):
+    """A birthday for each customer: half a year before the first purchase."""
+    first = log.group_by("customer_id").aggregate(first=_.date.cast("date").min()).to_pandas()
+    return first.assign(birth_date=pd.to_datetime(first.pop("first")) - pd.Timedelta(days=180))
+
+
+def counted_there(log):
+    with mock.patch.object(baskets, "LINES", 10):
+        return market.rules(log.drop("order_id"), clv.middle(log), 0.01, 0.05)
 
 
 def paid(log):
@@ -379,7 +433,7 @@ ANSWERS = {}
 ON_BOTH = (
     "clv.states", "clv.summarize", "clv predict", "clv fit", "data.cube", "data.rollup_check", "lifecycle.cohorts M",
     "lifecycle.retention", "lifecycle.rfm", "lifecycle.states M", "lifecycle.transitions", "lifecycle.concentration",
-    "lifecycle.lorenz",
+    "lifecycle.lorenz", "market.month_rule",
 )  # fmt: skip
 
 
@@ -422,7 +476,7 @@ def test_hardly_any_comparison_is_one_of_refusals(case, name, logs):
 
 def over_a_log():
     """Public functions that take a log, or a table that stays in its engine, as their documentation says."""
-    for room in (clv, data, lifecycle):
+    for room in (clv, data, lifecycle, market):
         for name in room.__all__:
             function = getattr(room, name)
             if inspect.isfunction(function):

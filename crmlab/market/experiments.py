@@ -302,7 +302,8 @@ def sample_ratio(data, arm, shares=None):
     frame = needed(data, [arm])
     counts = frame[arm].astype(object).value_counts(sort=False)
     if shares is None:
-        shares = dict.fromkeys(counts.index, 1 / len(counts))
+        # In one order, because rows of an engine have none.
+        shares = dict.fromkeys(sorted(counts.index, key=str), 1 / len(counts))
     if len(shares) < 2 or set(counts.index) - set(shares):
         raise DataError(
             f"The arms are {_listed(counts.index)}: give the planned share of each, of two at least, and of those that "

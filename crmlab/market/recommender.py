@@ -104,6 +104,9 @@ def recommend(log, train_end=None, k=10, item="product_id", methods=METHODS, top
     lines = read(log, item, "customer_id", train_end is not None)
     train, later = (lines, None) if train_end is None else split(lines, train_end)
     bought, names, customers = incidence(train.table, train.keys, "item")
+    # Rows of an engine have no order; what is computed of them should.
+    place = customers.argsort()
+    bought, customers = bought[place], customers[place]
     n = np.asarray(bought.getnnz(axis=0))
     order = by_frequency(names, n)[:top_items]
     bought, names = bought[:, order], names[order]
