@@ -277,6 +277,7 @@ def test_the_standard_model_is_the_one_that_costs_least():
     wanted = asked.columns.isin(["a", "b"])
     assert found.facts["changes"] == pytest.approx((asked != wanted).sum(axis=1).mean())
     assert found.facts["as_it_is"] == pytest.approx((asked == wanted).all(axis=1).mean())
+    assert found.facts["saved"] == pytest.approx((cost(()) - cost({"a", "b"})) / asked.shape[0])
 
 
 def test_a_locked_option_is_never_standard_and_few_orders_leave_it_unsure():

@@ -14,7 +14,7 @@ def computed():
 @pytest.mark.parametrize("target", data.published("market").index)
 def test_published_number_is_reproduced(target, computed):
     subject = target.split(".")[0]
-    if target not in computed and not data.present(subject):
+    if target not in computed and subject != "loop" and not data.present(subject):
         pytest.skip(f"{subject} has not been downloaded; `crmlab data get {subject}` fetches it")
     row = data.compare_published("market", {target: computed[target]}).iloc[0]
     assert row["verdict"] == "reproduced", f"published {row['published']}, computed {row['computed']}: {row['source']}"

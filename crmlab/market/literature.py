@@ -5,6 +5,7 @@ from ibis import _
 from crmlab import data
 from crmlab.market import experimentnumbers
 from crmlab.market.associations import rules
+from crmlab.market.cycles import loop
 from crmlab.market.dates import month_rule
 from crmlab.market.timing import next_purchase
 
@@ -16,7 +17,7 @@ def reproduce(subjects=None):
     ----------
     subjects : list of str, optional
         The data sets to compute: ``"hillstrom"``, ``"voter_persuasion"``, ``"groceries"``,
-        ``"online_retail_two_years"``. All of them by default.
+        ``"online_retail_two_years"``; and ``"loop"``, which is simulated. All of them by default.
 
     Returns
     -------
@@ -36,7 +37,8 @@ def reproduce(subjects=None):
     """
     if unknown := set(subjects or ()) - set(SUBJECTS):
         raise data.DataError(f"Nothing is published of {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
-    present = [name for name in SUBJECTS if (subjects is None or name in subjects) and data.present(name)]
+    wanted = SUBJECTS if subjects is None else subjects
+    present = [name for name in SUBJECTS if name in wanted and (name == "loop" or data.present(name))]
     return {target: float(number) for name in present for target, number in SUBJECTS[name]().items()}
 
 
@@ -73,9 +75,19 @@ def _online_retail():
     }
 
 
+def _loop():
+    over = loop(seeds=50).policies[["over_none", "over_low", "over_high"]].set_axis(["mean", "low", "high"], axis=1)
+    return {
+        f"loop.{policy}.{which}": over.loc[policy, which]
+        for policy in ("random", "response", "uplift", "truth")
+        for which in over.columns
+    }
+
+
 SUBJECTS = {
     "hillstrom": experimentnumbers.hillstrom,
     "voter_persuasion": experimentnumbers.voter_persuasion,
     "groceries": _groceries,
     "online_retail_two_years": _online_retail,
+    "loop": _loop,
 }

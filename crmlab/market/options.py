@@ -21,8 +21,9 @@ class Standard(NamedTuple):
         lies on one side of the threshold).
     facts : pandas.Series
         `orders`, the `threshold` of the share, and the mean number of changes an order needs from a model without any
-        option (`bare`) and from the standard model (`changes`), with the `saved` changes and their interval
-        `saved_low`, `saved_high`; share of orders that take the standard model as it is (`as_it_is`).
+        option (`bare`) and from the standard model (`changes`); the mean cost an order that the standard model saves
+        (`saved`, in the unit of `extra` and `waste`) with its 95 % interval `saved_low`, `saved_high`; the share of
+        orders that take the standard model as it is (`as_it_is`).
     """
 
     table: pd.DataFrame
@@ -84,8 +85,10 @@ def standard_options(log, extra=1.0, waste=1.0, locked=(), item="product_id", ba
         index=names.rename("option"),
     ).sort_values("orders", ascending=False, kind="stable")
     bare = np.asarray(asked.getnnz(axis=1))
-    changes = bare + standard.sum() - 2 * (asked @ standard.astype(int))
-    saved = bare - changes
+    right = asked @ standard.astype(int)
+    unwanted = standard.sum() - right
+    changes = bare - right + unwanted
+    saved = extra * right - waste * unwanted
     half = Z * saved.std() / np.sqrt(orders)
     facts = {"orders": orders, "threshold": threshold, "bare": bare.mean(), "changes": changes.mean()}
     facts |= {"saved": saved.mean(), "saved_low": saved.mean() - half, "saved_high": saved.mean() + half}
