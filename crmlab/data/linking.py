@@ -1,11 +1,8 @@
 """Duplicates by probability: the Fellegi-Sunter model of the package splink, on the same normal forms as the rules."""
 
-import ibis
-
-from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.identity import Proposals, _kind, _oversize_frame, normalize, open_records
-from crmlab.data.textfile import keep, quoted
+from crmlab.data.textfile import keep_arrow, quoted
 
 COMPARISONS = ("name", "text", "date", "code", "exact")
 
@@ -121,13 +118,8 @@ def _in_words(pairs, field):
         for c, f in field.items()
     ]
     other = [f"CASE WHEN gamma_{f} = 0 THEN {quoted(c)} END" for c, f in field.items()]
-    view, con = ibis.util.gen_name("crmlab_pairs"), connect().con
-    con.register(view, pairs)
-    try:
-        return keep(
-            'SELECT least(rid_l, rid_r) AS "left", greatest(rid_l, rid_r) AS "right", match_probability AS score, '
-            f"concat_ws('; ', {', '.join(same)}) AS reasons, concat_ws(', ', {', '.join(other)}) AS differs "
-            f'FROM "{view}"'
-        )
-    finally:
-        con.unregister(view)
+    return keep_arrow(
+        pairs,
+        'least(rid_l, rid_r) AS "left", greatest(rid_l, rid_r) AS "right", match_probability AS score, '
+        f"concat_ws('; ', {', '.join(same)}) AS reasons, concat_ws(', ', {', '.join(other)}) AS differs",
+    )
