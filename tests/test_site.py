@@ -1,5 +1,6 @@
 """The promises of `crmlab.report.site`: stale only, whole or not at all, the last good report kept."""
 
+import codecs
 import csv
 import json
 import os
@@ -97,7 +98,9 @@ def test_results_and_tables_come_from_the_records(site):
         "file": "tables/states.csv",
         "rows": 2,
     }
-    with (site / "value" / "tables" / "states.csv").open(encoding="utf-8", newline="") as stream:
+    # With the mark by which spreadsheets know the encoding.
+    assert (site / "value" / "tables" / "states.csv").read_bytes().startswith(codecs.BOM_UTF8)
+    with (site / "value" / "tables" / "states.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert list(csv.reader(stream)) == [["客户", "share"], ["'=1+1", "0.1234567"], ["b", "1.0"]]
     assert "vnd.crmlab" not in (site / "value" / "report.ipynb").read_text()
 

@@ -236,7 +236,8 @@ def _report(run, facts, folder, kernels, single_thread, home, on_cell):
         }
         (folder / "tables").mkdir()
         for name, table in tables.items():
-            (folder / "tables" / f"{name}.csv").write_text(table["csv"], "utf-8", "replace", newline="")
+            # Spreadsheets take a file without the mark for another encoding.
+            (folder / "tables" / f"{name}.csv").write_text(table["csv"], "utf-8-sig", "replace", newline="")
         _write(folder / "results.json", results)
         _write(folder / "report.ipynb", notebook)
         facts |= {"status": "ok", "error": None, "seconds": round(time.monotonic() - clock, 2)}
