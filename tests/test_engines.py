@@ -187,9 +187,9 @@ CASES = {
     "lifecycle.transitions order 2": lambda log: lifecycle.transitions(log, order=2),
     "lifecycle.trial_repeat": lambda log: lifecycle.trial_repeat(log, within=30, washout=10),
     "lifecycle.win_back": lifecycle.win_back,
-    "market.balance": lambda log: market.balance(tested(log), "arm", "b", ["recency"]),
-    "market.effect": lambda log: market.effect(tested(log), "monetary", "arm", "b", ["recency"]),
-    "market.effect_by": lambda log: market.effect_by(tested(log), "monetary", "arm", "b", ["often"]),
+    "market.balance": lambda log: market.balance(trial(log), "arm", "b", ["recency"]),
+    "market.effect": lambda log: market.effect(trial(log), "monetary", "arm", "b", ["recency"]),
+    "market.effect_by": lambda log: market.effect_by(trial(log), "monetary", "arm", "b", ["often"]),
     "market.idic": market.idic,
     "market.month_rule": lambda log: market.month_rule(years(log), permutations=9),
     "market.next_purchase": lambda log: market.next_purchase(log, clv.middle(log), 30, 2),
@@ -201,13 +201,13 @@ CASES = {
     "market.rules counted in the engine": lambda log: counted_there(log),
     "market.rules three": lambda log: market.rules(
         log.drop("order_id"), clv.middle(log), 0.001, 0.05, max_len=3, top_items=5),
-    "market.sample_ratio": lambda log: market.sample_ratio(tested(log), "arm"),
-    "market.sequential": lambda log: market.sequential(tested(log), "often", "arm", "b", "day", 50),
+    "market.sample_ratio": lambda log: market.sample_ratio(trial(log), "arm"),
+    "market.sequential": lambda log: market.sequential(trial(log), "often", "arm", "b", "day", 50),
     "market.standard_options": lambda log: market.standard_options(log.filter(_.order_id.notnull())),
     "market.two_step_rules": lambda log: market.two_step_rules(
         log, clv.middle(log), category="category", k=2, smallest=2),
     "market.uplift": lambda log: market.uplift(
-        in_order(tested(log)), "monetary", "arm", "a", "b", ["recency"], [0.5], 2),
+        in_order(trial(log)), "monetary", "arm", "a", "b", ["recency"], [0.5], 2),
 }  # fmt: skip
 # Fits to sums of amounts in another order.
 CLOSE = {"clv fit of spend": 1e-6}
@@ -235,7 +235,7 @@ EMBEDDED = {
 }
 
 
-def tested(log):
+def trial(log):
     """An experiment that nobody made: arms by the score of recency."""
     return lifecycle.rfm(log).mutate(arm=(_.r % 2 == 0).ifelse("a", "b"), often=_.frequency > 2, day=1)
 
