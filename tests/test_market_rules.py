@@ -1,6 +1,8 @@
 """Association rules: exact counts, whole-number thresholds, the later period, engines, hostile baskets."""
 
 import itertools
+import subprocess
+import sys
 from fractions import Fraction
 
 import ibis
@@ -233,3 +235,13 @@ def test_what_cannot_be_used_is_refused_in_words(change, options, says):
     log = dated([{"a"}, {"b"}, {"a"}], ["2024-01-01", "2024-01-02", "2024-01-03"]).assign(**change)
     with pytest.raises(DataError, match=says):
         rules(log, **options)
+
+
+def test_longer_rules_leave_the_warnings_of_the_program_alone():
+    code = (
+        "import warnings, pandas as pd; from crmlab.market import rules; "
+        "log = pd.DataFrame({'order_id': [1, 1, 1, 2, 2], 'product_id': list('abcab')}); "
+        "rules(log); before = list(warnings.filters); rules(log, max_len=3); "
+        "import mlxtend; assert warnings.filters == before"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

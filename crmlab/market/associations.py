@@ -1,6 +1,7 @@
 """What goes with what: association rules, found in one period and scored on a later one."""
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -153,7 +154,9 @@ def _short(counts):
 
 def _long(counts, support, max_len):
     """All rules of up to so many items with one consequent, and how many there could be."""
-    from mlxtend.frequent_patterns import fpgrowth
+    # Importing it changes how the whole program shows warnings.
+    with warnings.catch_warnings():
+        from mlxtend.frequent_patterns import fpgrowth
 
     if counts.matrix is None:
         raise DataError(
