@@ -270,10 +270,7 @@ def warehouse_load(folder, file, table, valid_from, as_of, columns, **options):
     with _plain_errors():
         from crmlab import data
 
-        if wrong := [column for column in columns if "=" not in column]:
-            raise data.DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
-        options = {name: value for name, value in options.items() if value is not None}
-        options |= dict(column.split("=", 1) for column in columns)
+        options = {name: value for name, value in options.items() if value is not None} | _own_names(columns)
         try:
             line = data.Warehouse(folder).load(file, table, valid_from, as_of, **options)
         except data.DataError as error:
@@ -401,12 +398,10 @@ def responses(contacts, responses, out, columns):
       crmlab responses contacts_spring_2024-03-01.csv orders.csv --column date=ordered --out spring.csv
     """
     with _plain_errors():
-        from crmlab import data, market
+        from crmlab import market
         from crmlab.market.contacts import write_table
 
-        if wrong := [column for column in columns if "=" not in column]:
-            raise data.DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
-        found = market.read_responses(contacts, responses, **dict(column.split("=", 1) for column in columns))
+        found = market.read_responses(contacts, responses, **_own_names(columns))
         _echo_rows([("rows of the file", "")] + [(name, f"{n:,}") for name, n in found.counts.items() if n])
         if out:
             write_table(found.table, out)
@@ -415,6 +410,15 @@ def responses(contacts, responses, out, columns):
             points = [f"{100 * lift[name]:.2f}" for name in ("difference", "low", "high")]
             click.echo("Responded, contacted minus control: {} points, 95 % interval {} to {}.".format(*points))
     sys.exit(1 if len(found.aside) else 0)
+
+
+def _own_names(columns):
+    """What a file calls the columns, from NAME=OWN."""
+    from crmlab.data import DataError
+
+    if wrong := [column for column in columns if "=" not in column]:
+        raise DataError(f"--column {wrong[0]!r} must be NAME=OWN, such as customer_id=Kunde.")
+    return dict(column.split("=", 1) for column in columns)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import ibis
 import pandas as pd
 
+from crmlab.data.dialects import distinct
 from crmlab.data.errors import DataError
 from crmlab.data.read import load
 from crmlab.data.sources import open_source
@@ -145,8 +146,7 @@ def _opened(table, dims, measures):
 
 def _level(t, dims, level, measures):
     computed = {
-        # Polars would count a missing value as one more.
-        name: t[column].nunique(where=t[column].notnull()) if how == "nunique" else getattr(t[column], how)()
+        name: distinct(t[column]) if how == "nunique" else getattr(t[column], how)()
         for name, (how, column) in measures.items()
     }
     grouped = t.group_by(level).aggregate(**computed) if level else t.aggregate(**computed)

@@ -20,7 +20,7 @@ from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.read import ALIASES, as_text, plain
 from crmlab.data.sources import damage_in_words, open_source
-from crmlab.data.textfile import keep, keep_arrow
+from crmlab.data.textfile import keep, keep_arrow, sql
 
 BATCH = 100_000
 ROW = "crmlab_row_"
@@ -306,7 +306,9 @@ def validate(source, contract, as_of=None, *, table=None, encoding=None, date_fo
     kept = kept.mutate(**{c: kept[c].cast("date") for c in own if schema.columns[c].metadata["kind"] == "day"})
     aside = numbered.inner_join(bad, ROW)
     theirs = {column: aside[column] for column in opened.table.columns}
-    aside = aside.select(**{_free("row", theirs): aside[ROW], _free("reasons", theirs): aside.reasons_}, **theirs)
+    aside = aside.select(
+        **{free_name("row", theirs): aside[ROW], free_name("reasons", theirs): aside.reasons_}, **theirs
+    )
     rows = numbered.count().to_pyarrow().as_py()
     return Validated(opened.name, contract, rows, kept, aside, failures[FAILURES])
 
@@ -314,7 +316,7 @@ def validate(source, contract, as_of=None, *, table=None, encoding=None, date_fo
 def _numbered(table):
     """The rows with their number, in the embedded engine, where what follows has to look at them several times."""
     if table.get_backend() is connect():
-        return keep(f"SELECT row_number() OVER () AS {ROW}, * FROM ({ibis.to_sql(table, dialect='duckdb')})")
+        return keep(f"SELECT row_number() OVER () AS {ROW}, * FROM ({sql(table)})")
     return keep_arrow(table.to_pyarrow(), f"row_number() OVER () AS {ROW}, *")
 
 
@@ -377,8 +379,8 @@ def _staged(numbered, own, schema, name, date_format, decimal):
         if schema.name == "customers" and plain(column) in _AGE:
             ages.append(column)
         elif column != ROW and column not in own.values():
-            picked[_free(column, [*picked, *schema.columns])] = numbered[column]
-    return keep(ibis.to_sql(numbered.select(**picked), dialect="duckdb")), parsed, ages
+            picked[free_name(column, [*picked, *schema.columns])] = numbered[column]
+    return keep(sql(numbered.select(**picked))), parsed, ages
 
 
 def _typed(cell, kind, name, column):
@@ -402,7 +404,26 @@ def _typed(cell, kind, name, column):
     raise DataError(f"{name}: column {column!r} has the type {stored}, which is no {kind}.")
 
 
-def _free(name, taken):
+def free_name(name, taken):
+    """Return a name that is not taken: itself, or with as many ``_source`` behind it as that takes.
+
+    Parameters
+    ----------
+    name : str
+        The name that is wanted.
+    taken : iterable of str
+        Names that there are; case makes no difference.
+
+    Returns
+    -------
+    str
+        The name to use.
+
+    Examples
+    --------
+    >>> free_name("row", ["Row", "customer_id"])
+    'row_source'
+    """
     lower = {other.lower() for other in taken}
     while name.lower() in lower:
         name += "_source"

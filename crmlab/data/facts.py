@@ -3,11 +3,11 @@
 import importlib.util
 
 from crmlab.data.aggregates import rollup_check
-from crmlab.data.errors import DataError
 from crmlab.data.identity import match_quality, propose_duplicates
 from crmlab.data.linking import propose_likely_duplicates
 from crmlab.data.merging import customer_file, merge
-from crmlab.data.sets import open_dataset, present
+from crmlab.data.sets import open_dataset
+from crmlab.data.targets import chosen
 
 RULES = [("soc_sec_id",), ("given_name", "surname", "date_of_birth")]
 COMPARED = {
@@ -49,10 +49,8 @@ def reproduce(subjects=None):
     >>> set(compare_published("customer_file", reproduce(["cdnow_sample"]))["verdict"])
     {'reproduced'}
     """
-    if unknown := set(subjects or ()) - set(SUBJECTS):
-        raise DataError(f"Nothing is published of {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
-    chosen = [name for name in SUBJECTS if (subjects is None or name in subjects) and present(name)]
-    return {f"{name}.{target}": float(n) for name in chosen for target, n in SUBJECTS[name]().items()}
+    names = chosen(SUBJECTS, subjects)
+    return {f"{name}.{target}": float(n) for name in names for target, n in SUBJECTS[name]().items()}
 
 
 def _febrl3():

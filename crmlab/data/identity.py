@@ -10,8 +10,8 @@ import pyarrow as pa
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.normal import KINDS
-from crmlab.data.sources import open_source
-from crmlab.data.textfile import keep, quoted
+from crmlab.data.sources import identifier, open_source
+from crmlab.data.textfile import keep, keep_arrow, quoted, sql
 
 LARGEST_BLOCK = 20
 # For the columns of `crmlab.data.simulate`. An address alone is a household and a telephone alone may be one.
@@ -161,12 +161,7 @@ def _embedded(table):
     """The table itself, or a copy of what another database has, streamed."""
     if table.get_backend() is connect():
         return table
-    view, con = ibis.util.gen_name("crmlab_records"), connect().con
-    con.register(view, table.to_pyarrow_batches())
-    try:
-        return keep(f'SELECT * FROM "{view}"')
-    finally:
-        con.unregister(view)
+    return keep_arrow(table.to_pyarrow_batches())
 
 
 def normalize(table, name, key, columns, kinds=None):
@@ -201,7 +196,7 @@ def normalize(table, name, key, columns, kinds=None):
     fields = ", ".join(
         f"crmlab_normal_{_kind(column, kinds)}({as_words(table, column)}) AS n{i}" for i, column in enumerate(columns)
     )
-    return keep(f"SELECT CAST({_identifier(key)} AS VARCHAR) AS rid, {fields} FROM ({sql(table)})")
+    return keep(f"SELECT CAST({identifier(key)} AS VARCHAR) AS rid, {fields} FROM ({sql(table)})")
 
 
 def _kind(column, kinds):
@@ -227,7 +222,7 @@ def as_words(table, column):
     str
         An expression of type VARCHAR.
     """
-    kind, cell = table.schema()[column], _identifier(column)
+    kind, cell = table.schema()[column], identifier(column)
     if kind.is_floating():
         whole = f"CAST(CAST({cell} AS HUGEINT) AS VARCHAR)"
         fits = f"isfinite({cell}) AND abs({cell}) < 1e18 AND {cell} = floor({cell})"
@@ -259,7 +254,7 @@ def as_moment(table, column, name):
     DataError
         A cell is no date.
     """
-    kind, cell = table.schema()[column], _identifier(column)
+    kind, cell = table.schema()[column], identifier(column)
     if kind.is_timestamp() or kind.is_date():
         return f"CAST({cell} AS TIMESTAMP)"
     moment = f"TRY_CAST(CAST({cell} AS VARCHAR) AS TIMESTAMP)"
@@ -294,28 +289,8 @@ def _each(function, column):
     return pa.array(values, pa.string()).take(coded.indices)
 
 
-def sql(table):
-    """Return a table's query for the embedded engine.
-
-    Parameters
-    ----------
-    table : ibis.Table
-        A table of the embedded engine.
-
-    Returns
-    -------
-    str
-        SQL of DuckDB.
-    """
-    return ibis.to_sql(table, dialect="duckdb", pretty=False)
-
-
-def _identifier(name):
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _name(kept):
-    return _identifier(kept.get_name())
+    return identifier(kept.get_name())
 
 
 def _blocks(staged, fields, condition):

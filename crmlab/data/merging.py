@@ -5,9 +5,9 @@ from typing import NamedTuple
 import ibis
 
 from crmlab.data.errors import DataError
-from crmlab.data.identity import _identifier, _name, as_moment, as_words, connected, normalize, open_records, sql
-from crmlab.data.sources import open_source
-from crmlab.data.textfile import keep, quoted
+from crmlab.data.identity import _name, as_moment, as_words, connected, normalize, open_records
+from crmlab.data.sources import identifier, open_source
+from crmlab.data.textfile import keep, quoted, sql
 
 LOG = ["step", "action", "undoes", "at", "by", "reason", "record_id", "before", "after"]
 SURVIVAL = ("newest", "most common", "trusted", "longest")
@@ -283,20 +283,20 @@ def consolidate(file, rules=None, *, sources=(), kinds=None, source="source", up
     trust = "NULL"
     if sources and source in table.columns:
         whens = " ".join(f"WHEN {quoted(s)} THEN {i}" for i, s in enumerate(sources))
-        trust = f"CASE CAST({_identifier(source)} AS VARCHAR) {whens} ELSE {len(sources)} END"
+        trust = f"CASE CAST({identifier(source)} AS VARCHAR) {whens} ELSE {len(sources)} END"
     when = as_moment(table, updated, "the customer file") if updated in table.columns else "NULL"
     values = ", ".join(
-        f"{_identifier(c)} AS v{i}, nullif(trim({as_words(table, c)}), '') AS w{i}" for i, c in enumerate(fields)
+        f"{identifier(c)} AS v{i}, nullif(trim({as_words(table, c)}), '') AS w{i}" for i, c in enumerate(fields)
     )
     staged = keep(
-        f"SELECT o.customer_id AS cid, t.*, n.* EXCLUDE (rid) FROM (SELECT CAST({_identifier(key)} AS VARCHAR) AS rid, "
+        f"SELECT o.customer_id AS cid, t.*, n.* EXCLUDE (rid) FROM (SELECT CAST({identifier(key)} AS VARCHAR) AS rid, "
         f"{when} AS fresh, {trust} AS trust, {values} FROM ({sql(table)})) t "
         f"JOIN {_name(normal)} n USING (rid) JOIN ({sql(owner)}) o ON o.record_id = t.rid"
     )
     places = ", ".join(_place(i, rules[c]) for i, c in enumerate(fields))
     ranked = keep(f"SELECT *, {places} FROM (SELECT *, {_commonness(fields)} FROM {_name(staged)})")
     kept = ", ".join(
-        f"arg_min(v{i}, p{i}) FILTER (WHERE w{i} IS NOT NULL) AS {_identifier(c)}" for i, c in enumerate(fields)
+        f"arg_min(v{i}, p{i}) FILTER (WHERE w{i} IS NOT NULL) AS {identifier(c)}" for i, c in enumerate(fields)
     )
     customers = keep(
         f"SELECT cid AS customer_id, count(*) AS records, {kept} FROM {_name(ranked)} GROUP BY cid ORDER BY cid"

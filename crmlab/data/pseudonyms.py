@@ -7,9 +7,9 @@ import ibis
 
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
-from crmlab.data.identity import _each, _embedded, _identifier, as_words, sql
-from crmlab.data.sources import open_source
-from crmlab.data.textfile import keep
+from crmlab.data.identity import _each, _embedded, as_words
+from crmlab.data.sources import identifier, open_source
+from crmlab.data.textfile import keep, sql
 
 VARIABLE = "CRMLAB_PSEUDONYM_KEY"
 _SHORTEST = 16
@@ -68,7 +68,7 @@ def pseudonymize(table, *, column="customer_id", key=None):
     name, con = ibis.util.gen_name("crmlab_pseudonym"), connect().con
     con.create_function(name, hidden, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")
     try:
-        replaced = f"REPLACE ({name}({as_words(source, column)}) AS {_identifier(column)})"
+        replaced = f"REPLACE ({name}({as_words(source, column)}) AS {identifier(column)})"
         return keep(f"SELECT * {replaced} FROM ({sql(source)})")
     finally:
         con.remove_function(name)

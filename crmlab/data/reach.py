@@ -2,9 +2,9 @@
 
 from crmlab.data.days import day_of
 from crmlab.data.errors import DataError
-from crmlab.data.identity import _embedded, as_moment, as_words, sql
+from crmlab.data.identity import _embedded, as_moment, as_words
 from crmlab.data.sources import open_source
-from crmlab.data.textfile import keep, quoted
+from crmlab.data.textfile import keep, quoted, sql
 
 FAILED = ("bounced", "wrong number", "returned")
 

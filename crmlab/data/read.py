@@ -15,7 +15,7 @@ from crmlab.data.errors import DataError
 from crmlab.data.masking import mask
 from crmlab.data.sets import is_other_set, open_dataset
 from crmlab.data.sources import damage_in_words, open_source
-from crmlab.data.textfile import FAULTS, keep
+from crmlab.data.textfile import FAULTS, keep, sql
 
 CANONICAL = ("customer_id", "date", "amount", "order_id", "product_id", "quantity")
 REQUIRED = ("customer_id", "date")
@@ -288,7 +288,7 @@ def _typed(raw, name, own, text, ordered, embedded, date_format, decimal, sample
             picked[free] = raw[column]
     table = raw.select(**picked)
     if embedded:
-        table = keep(ibis.to_sql(table, dialect="duckdb", pretty=False))
+        table = keep(sql(table))
     return Prepared(table, name, own, text, raw, ordered, embedded)
 
 

@@ -20,13 +20,14 @@ import duckdb
 import ibis
 import pandas as pd
 
-from crmlab.data.contracts import CONTRACTS, contract_of, validate
+from crmlab.data.contracts import CONTRACTS, contract_of, free_name, validate
 from crmlab.data.days import day_of
+from crmlab.data.download import whole
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.masking import mask
 from crmlab.data.sources import identifier
-from crmlab.data.textfile import keep, quoted
+from crmlab.data.textfile import keep, quoted, sql
 
 STATE = "warehouse.json"
 # No variable of the calling program, no extension that would be fetched.
@@ -403,7 +404,7 @@ class Warehouse:
             return t.mutate(**{c: ibis.null(kinds[c]) for c in columns if c not in t.columns})
 
         place = ibis.row_number().over(ibis.window(group_by=columns))
-        mine = keep(ibis.to_sql(with_all(kept).mutate(place_=place), dialect="duckdb"))
+        mine = keep(sql(with_all(kept).mutate(place_=place)))
         counts = with_all(known).group_by(columns).aggregate(n_=lambda t: t.count())
         joined = mine.left_join(counts, [mine[c].identical_to(counts[c]) for c in columns])
         joined = joined.select(*(mine[c] for c in mine.columns), n_=counts.n_.fill_null(0))
@@ -471,14 +472,10 @@ def _columns(state, table):
 
 def _free_names(columns):
     """New names for columns that are called like what the views make."""
-    taken, names = {name.lower() for name in (*columns, *MADE)}, {}
+    names = {}
     for name in columns:
         if name.lower() in MADE:
-            new = f"{name}_source"
-            while new.lower() in taken:
-                new += "_source"
-            taken.add(new.lower())
-            names[new] = name
+            names[free_name(name, [*columns, *MADE, *names])] = name
     return names
 
 
@@ -498,8 +495,7 @@ def _content(found, table, day):
     """What makes two loads the same: the rows that were read, as what, and from when on they are true."""
     digest = hashlib.sha256(json.dumps([table, str(day)]).encode())
     for part in (found.kept, _as_text(found.set_aside)):
-        sql = ibis.to_sql(part, dialect="duckdb")
-        asked = f"SELECT count(*), sum(hash(t)::HUGEINT) FROM ({sql}) t"
+        asked = f"SELECT count(*), sum(hash(t)::HUGEINT) FROM ({sql(part)}) t"
         digest.update(repr((part.columns, connect().con.cursor().execute(asked).fetchone())).encode())
     return digest.hexdigest()
 
@@ -510,8 +506,7 @@ def _as_text(table):
 
 def _write(table, file):
     """Write a table and return its number of rows."""
-    sql = ibis.to_sql(table, dialect="duckdb")
-    connect().con.cursor().execute(f"COPY ({sql}) TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)")
+    connect().con.cursor().execute(f"COPY ({sql(table)}) TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)")
     with file.open("rb+") as written:
         os.fsync(written.fileno())
     return _number(f"SELECT count(*) FROM read_parquet({quoted(glob.escape(str(file)))})")
@@ -524,9 +519,11 @@ def _digest(file):
 
 def _replace(file, state):
     """Put the new state in the place of the old one in one step."""
-    beside = file.with_name(f"{file.name}.new")
-    with beside.open("w", encoding="utf-8") as sink:
-        json.dump(state, sink, indent=1, ensure_ascii=False)
-        sink.flush()
-        os.fsync(sink.fileno())
-    beside.replace(file)
+
+    def write(beside):
+        with beside.open("w", encoding="utf-8") as sink:
+            json.dump(state, sink, indent=1, ensure_ascii=False)
+            sink.flush()
+            os.fsync(sink.fileno())
+
+    whole(write, file)

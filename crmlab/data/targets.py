@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from crmlab.data.errors import DataError
+from crmlab.data.sets import present
 
 
 @functools.cache
@@ -57,6 +58,38 @@ def published(room, prefix=""):
         if f"{group}.{name}".startswith(prefix)
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
+
+
+def chosen(subjects, wanted=None, always=()):
+    """Return which data sets' published numbers are to be computed anew.
+
+    Parameters
+    ----------
+    subjects : collection of str
+        Data sets of which numbers are published.
+    wanted : list of str, optional
+        Some of them; all by default.
+    always : sequence of str
+        Those that need no data set on this machine.
+
+    Returns
+    -------
+    list of str
+        The wanted ones, in the order of the subjects; those not on this machine are left out.
+
+    Raises
+    ------
+    DataError
+        When a wanted one is none of the subjects.
+
+    Examples
+    --------
+    >>> chosen(["cdnow", "nothing"], always=["nothing"])
+    ['cdnow', 'nothing']
+    """
+    if unknown := set(wanted or ()) - set(subjects):
+        raise DataError(f"Nothing is published of {', '.join(sorted(unknown))}; there are {', '.join(subjects)}.")
+    return [name for name in subjects if (wanted is None or name in wanted) and (name in always or present(name))]
 
 
 def compare_published(room, computed):

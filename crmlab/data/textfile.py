@@ -68,7 +68,7 @@ def keep_arrow(data, columns="*"):
 
     Parameters
     ----------
-    data : pyarrow.Table
+    data : pyarrow.Table or pyarrow.RecordBatchReader
         The rows.
     columns : str, default "*"
         What to select of them, in SQL.
@@ -84,6 +84,22 @@ def keep_arrow(data, columns="*"):
         return keep(f'SELECT {columns} FROM "{view}"')
     finally:
         con.unregister(view)
+
+
+def sql(table):
+    """Return a table's query for the embedded engine.
+
+    Parameters
+    ----------
+    table : ibis.Table
+        A table of the embedded engine.
+
+    Returns
+    -------
+    str
+        SQL of DuckDB.
+    """
+    return ibis.to_sql(table, dialect="duckdb", pretty=False)
 
 
 def quoted(text):

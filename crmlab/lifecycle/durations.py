@@ -269,7 +269,8 @@ def lacking(data, columns):
     >>> lacking(pd.DataFrame({"a": [1]}), ["a"])
     """
     if missing := [column for column in columns if column not in data.columns]:
-        raise DataError(f"The table has no column {', '.join(missing)}. It has: {', '.join(map(str, data.columns))}.")
+        lacks, has = (", ".join(map(str, names)) for names in (missing, data.columns))
+        raise DataError(f"The table has no column {lacks}. It has: {has}.")
 
 
 def complete(frame):

@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from crmlab import data
 from crmlab.data.intervals import Z
+from crmlab.data.targets import chosen
 from crmlab.lifecycle.activity import orders_of_known
 from crmlab.lifecycle.churn import auc, churn_models, temporal_split
 from crmlab.lifecycle.contracts import read_contracts, snapshots
@@ -49,11 +50,8 @@ def reproduce(subjects=None):
     >>> set(table["verdict"])
     {'reproduced'}
     """
-    if unknown := set(subjects or ()) - set(SUBJECTS):
-        raise data.DataError(f"Nothing is published of {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
-    chosen = [name for name in SUBJECTS if subjects is None or name in subjects]
-    present = [name for name in chosen if name == "freireich" or data.present(name)]
-    return {target: float(number) for name in present for target, number in SUBJECTS[name]().items()}
+    names = chosen(SUBJECTS, subjects, always=["freireich"])
+    return {target: float(number) for name in names for target, number in SUBJECTS[name]().items()}
 
 
 def remission():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crmlab.data.days import day_of
+from crmlab.data.download import whole
 from crmlab.data.errors import DataError
 from crmlab.data.sources import open_source
 from crmlab.data.textfile import read_text_file
@@ -459,8 +460,8 @@ def write_table(table, path):
     if not path.parent.is_dir():
         raise DataError(f"There is no folder {path.parent.absolute()} for {path.name}: make it first.")
     days = {c: table[c].dt.strftime("%Y-%m-%d") for c in table.columns if table[c].dtype.kind == "M"}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+
+    def write(beside):
         with beside.open("w", encoding="utf-8-sig", newline="") as sink:
             writer = csv.writer(sink)
             writer.writerow(masked(str(name)) for name in table.columns)
@@ -473,9 +474,8 @@ def write_table(table, path):
                 f"{path} is there already and has another content: it may have been used. Choose another name, or take "
                 "the file away first."
             )
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    whole(write, path)
 
 
 def _as_cell(cell):

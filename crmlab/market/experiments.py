@@ -11,6 +11,7 @@ from scipy.stats import t as student
 from crmlab.data.errors import DataError
 from crmlab.data.intervals import checked_level, wilson
 from crmlab.data.sources import open_source
+from crmlab.lifecycle.durations import lacking
 
 LEVELS = 20
 """More values than this are no groups that somebody declared."""
@@ -412,8 +413,7 @@ def needed(data, columns):
     {'a': [1]}
     """
     columns = list(dict.fromkeys(columns))
-    if missing := [column for column in columns if column not in data.columns]:
-        raise DataError(f"The table has no column {_listed(missing)}. It has: {_listed(data.columns)}.")
+    lacking(data, columns)
     frame = data.select(columns).to_pandas() if isinstance(data, ibis.Table) else data[columns].reset_index(drop=True)
     if not len(frame):
         raise DataError("The table has no rows.")

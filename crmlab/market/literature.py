@@ -3,6 +3,7 @@
 from ibis import _
 
 from crmlab import data
+from crmlab.data.targets import chosen
 from crmlab.market import experimentnumbers
 from crmlab.market.associations import rules
 from crmlab.market.cycles import loop
@@ -35,11 +36,8 @@ def reproduce(subjects=None):
     >>> reproduce([])
     {}
     """
-    if unknown := set(subjects or ()) - set(SUBJECTS):
-        raise data.DataError(f"Nothing is published of {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}.")
-    wanted = SUBJECTS if subjects is None else subjects
-    present = [name for name in SUBJECTS if name in wanted and (name == "loop" or data.present(name))]
-    return {target: float(number) for name in present for target, number in SUBJECTS[name]().items()}
+    names = chosen(SUBJECTS, subjects, always=["loop"])
+    return {target: float(number) for name in names for target, number in SUBJECTS[name]().items()}
 
 
 def _groceries():

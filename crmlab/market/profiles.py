@@ -12,8 +12,9 @@ from scipy.stats import chi2_contingency
 from crmlab.data import load
 from crmlab.data.days import day_of
 from crmlab.data.errors import DataError
-from crmlab.data.intervals import Z, wilson
+from crmlab.data.intervals import wilson
 from crmlab.data.sources import open_source
+from crmlab.market.gains import gained
 
 BANDS = (0, 3, 6, 12, 24, 36)
 """Months of age at which a new band begins; before birth is a band of its own."""
@@ -117,13 +118,10 @@ def profile_rule(log, birthdays, train_end, category="category", bands=BANDS, yo
     rows = {}
     for label in [*labels, "all"]:
         here = (later["band"] == label).to_numpy() if label != "all" else np.ones(len(later), dtype=bool)
-        of, ahead = int(here.sum()), hit[here].astype(float) - base[here]
-        half = Z * ahead.std() / np.sqrt(of) if of else np.nan
-        gain = ahead.mean() if of else np.nan
-        share = map(float, wilson(hit[here].sum(), of))
+        of, hits, *share, gain, low, high = gained(hit[here], base[here])
         usual = base[here].mean() if of else np.nan
         choice = offered[label] if label != "all" else None
-        rows[label] = (choice, of, int(hit[here].sum()), *share, usual, gain, gain - half, gain + half)
+        rows[label] = (choice, of, hits, *share, usual, gain, low, high)
     columns = ["offered", "of", "hits", "precision", "low", "high", "popular", "gain", "gain_low", "gain_high"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("band")
     return ProfileRule(_mix(counts, smallest), table, pd.Series(facts))

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import sparse
 
 from crmlab.data.errors import DataError
-from crmlab.data.intervals import Z, wilson
 from crmlab.market.baskets import aligned, by_frequency, incidence, read, split, whole_numbers
+from crmlab.market.gains import gained
 
 METHODS = ("co-occurrence", "factors", "popularity")
 CHUNK = 1000
@@ -187,16 +187,11 @@ def _scores(chosen, later, names, customers, methods):
     rows = {}
     for method in methods:
         count, of = hits[method]
-        ahead = (count > 0).astype(float) - (hits["popularity"][0] > 0)
         for group, here in {"all": cold | True, "known": ~cold, "cold": cold}.items():
-            number = int(here.sum())
-            hit = int((count[here] > 0).sum())
-            gain = ahead[here].mean() if number else np.nan
-            half = Z * ahead[here].std() / np.sqrt(number) if number else np.nan
+            number, hit, *share, gain, low, high = gained(count[here] > 0, hits["popularity"][0][here] > 0)
             offers = of[here].sum()
             precision = count[here].sum() / offers if offers else np.nan
-            values = (number, hit, *map(float, wilson(hit, number)), precision, gain, gain - half, gain + half)
-            rows[method, group] = values
+            rows[method, group] = (number, hit, *share, precision, gain, low, high)
     columns = ["of", "hits", "hit_rate", "low", "high", "precision", "gain", "gain_low", "gain_high"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table.index = pd.MultiIndex.from_tuples(rows, names=["method", "customers"])

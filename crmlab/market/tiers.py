@@ -9,10 +9,10 @@ from scipy import sparse
 
 from crmlab.data import load
 from crmlab.data.errors import DataError
-from crmlab.data.intervals import Z, wilson
 from crmlab.lifecycle.lifts import lift
 from crmlab.lifecycle.logs import checked, day_of
-from crmlab.market.baskets import incidence
+from crmlab.market.baskets import incidence, whole_numbers
+from crmlab.market.gains import gained
 
 
 class TwoStep(NamedTuple):
@@ -97,14 +97,7 @@ def two_step_rules(log, train_end, item="product_id", category=None, tiers=3, k=
     >>> two_step_rules(log, "2024-01-31", tiers=2, k=1, smallest=1).scores["hits"].to_dict()
     {'two steps': 1, 'two steps by lift': 1, 'direct': 1, 'popularity': 0}
     """
-    for name, value, least in (
-        ("tiers", tiers, 2),
-        ("k", k, 1),
-        ("top_items", top_items, 2),
-        ("smallest", smallest, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise DataError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    whole_numbers(tiers=(tiers, 2), k=(k, 1), top_items=(top_items, 2), smallest=(smallest, 1))
     needs = list(dict.fromkeys([item, "amount", "quantity", *([category] if category else [])]))
     lines, first, last = checked(load(log), needs)
     end = day_of("train_end", train_end)
@@ -201,13 +194,8 @@ def _scores(ways, popular, own, then, k):
         hits[method] = np.take_along_axis(got & ~had, best, axis=1)
     rows, base = {}, hits["popularity"].any(axis=1)
     for method, found in hits.items():
-        hit = found.any(axis=1)
-        ahead = hit.astype(float) - base
-        half = Z * ahead.std() / np.sqrt(len(hit)) if len(hit) else np.nan
-        gain = ahead.mean() if len(hit) else np.nan
-        share = map(float, wilson(hit.sum(), len(hit)))
-        precision = found.mean() if len(hit) else np.nan
-        rows[method] = (len(hit), int(hit.sum()), *share, precision, gain, gain - half, gain + half)
+        of, hit, *share, gain, low, high = gained(found.any(axis=1), base)
+        rows[method] = (of, hit, *share, found.mean() if of else np.nan, gain, low, high)
     columns = ["of", "hits", "hit_rate", "low", "high", "precision", "gain", "gain_low", "gain_high"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
 
