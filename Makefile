@@ -54,7 +54,7 @@ notebooks: $(VENV)/.ready  ## Run the notebooks and store their outputs
 spark: $(VENV)/.ready  ## Add Spark to .venv (450 MB; it needs Java 17)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements-spark.lock
 
-EXTRAS  := $(foreach extra,data identity lab postgres rda xlsx,--extra $(extra))
+EXTRAS  := $(foreach extra,cluster data identity lab pdf postgres rda s3 xlsx,--extra $(extra))
 COMPILE := --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade
 lock: $(VENV)/.ready  ## Compile the lock files from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --quiet $(EXTRAS) --group dev --universal \
