@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from ibis import _
 
-from crmlab import clv, data, lifecycle, market
+from crmlab import cases, clv, data, lifecycle, market
 from crmlab.market import baskets
 from tests import engines
 
@@ -99,6 +99,7 @@ def features(log):
 # Every public function that takes a log, or a table that is made of one, as it is called; with a row of its own for
 # what an argument changes in what the engine is asked.
 CASES = {
+    "cases.discount_shares": lambda log: cases.discount_shares(log.mutate(off=_.amount.abs() / 10), ["off"]),
     "clv.by_frequency": lambda log: clv.by_frequency(models()[0], split(log)),
     "clv.compare": lambda log: clv.compare(models()[:1], split(log)),
     "clv.coverage": lambda log: clv.coverage(models()[0], in_order(split(log)), draws=20),
@@ -118,6 +119,10 @@ CASES = {
     "clv.summarize no amounts": lambda log: split(log.drop("amount")),
     "clv.summarize later end": lambda log: clv.summarize(log, observation_end="2025-12-31"),
     "clv.tracking": lambda log: clv.tracking(models()[0], log, clv.middle(log), clv.middle(log)),
+    "clv.window_factors": clv.window_factors,
+    "clv.window_factors three": lambda log: clv.window_factors(log, 3),
+    "clv.window_retention": clv.window_retention,
+    "clv.window_retention three": lambda log: clv.window_retention(log, 3),
     "clv predict": scored,
     "clv fit": fitted,
     "clv fit of spend": spent,
@@ -476,7 +481,7 @@ def test_hardly_any_comparison_is_one_of_refusals(case, name, logs):
 
 def over_a_log():
     """Public functions that take a log, or a table that stays in its engine, as their documentation says."""
-    for room in (clv, data, lifecycle, market):
+    for room in (cases, clv, data, lifecycle, market):
         for name in room.__all__:
             function = getattr(room, name)
             if inspect.isfunction(function):

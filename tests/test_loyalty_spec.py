@@ -98,7 +98,9 @@ def test_a_broken_file_is_named(tmp_path, text):
 
 
 def test_an_unknown_survey_lists_the_known_ones():
-    with pytest.raises(DataError, match=r"'moby'.*acsi_2015, corporate_reputation, mobi, template_en, template_zh"):
+    with pytest.raises(
+        DataError, match=r"'moby'.*acsi_2015, corporate_reputation, longzhiji, mobi, template_en, template_zh"
+    ):
         loyalty.spec("moby")
     with pytest.raises(DataError, match=r"no survey description .*absent\.toml"):
         loyalty.spec("absent.toml")

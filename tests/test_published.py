@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crmlab import clv, data, lifecycle, loyalty, market
+from crmlab import cases, clv, data, lifecycle, loyalty, market
 from crmlab.data import DataError
 
 FOLDER = Path(__file__).parents[1] / "data" / "published"
@@ -40,6 +40,10 @@ class Published:
         return None
 
 
+class TestCases(Published):
+    room, reproduce = "cases", staticmethod(cases.reproduce)
+
+
 class TestClv(Published):
     room, reproduce = "clv", staticmethod(clv.reproduce)
 
@@ -64,6 +68,10 @@ class TestCustomerFile(Published):
         assert (table.loc[own, "source"].str.endswith("not printed elsewhere")).all()
 
 
+class TestEconomics(Published):
+    room, reproduce = "economics", staticmethod(clv.reproduce_economics)
+
+
 class TestLifecycle(Published):
     room, reproduce = "lifecycle", staticmethod(lifecycle.reproduce)
 
@@ -76,7 +84,7 @@ class TestMarket(Published):
     room, reproduce = "market", staticmethod(market.reproduce)
 
 
-ROOMS = [TestClv, TestCustomerFile, TestLifecycle, TestLoyalty, TestMarket]
+ROOMS = [TestCases, TestClv, TestCustomerFile, TestEconomics, TestLifecycle, TestLoyalty, TestMarket]
 
 
 def pytest_generate_tests(metafunc):
@@ -103,6 +111,7 @@ def test_unknown_rooms_and_targets_are_refused():
 @pytest.mark.parametrize(
     ("reproduce", "subject", "known"),
     [
+        (cases.reproduce, "amazon", ".*dell"),
         (data.reproduce, "febrl", "febrl3, online_retail"),
         (lifecycle.reproduce, "cdnov", "freireich, rossi"),
         (market.reproduce, "grocerys", ".*groceries"),

@@ -26,6 +26,7 @@ _HOMES = {
     "match_quality": "identity",
     "merge": "merging",
     "names": "sets",
+    "newcombe": "intervals",
     "open_dataset": "sets",
     "orders": "contracts",
     "present": "sets",

@@ -13,6 +13,7 @@ import pandas as pd
 from crmlab.data.errors import DataError
 from crmlab.data.findings import COLUMNS, UNFIT, clip, facts_of, judge, kept_findings, set_aside_findings
 from crmlab.data.read import cell_faults, in_words, prepare
+from crmlab.data.sets import with_reality
 from crmlab.data.sources import damage_in_words
 
 SHOWN_FAULTS = 20
@@ -167,7 +168,7 @@ def audit(source, as_of=None, *, table=None, encoding=None, date_format=None, de
     findings["share"] = findings["rows"] / max(rows, 1)
     fit = "fit with warnings" if findings["severity"].isin(["warning", "set aside"]).any() else "fit"
     fit = "unfit" if findings["check"].isin(UNFIT).any() else fit
-    return Audit(prepared.source, rows, kept, aside, findings, cell_faults(prepared), facts, fit)
+    return Audit(with_reality(prepared.source), rows, kept, aside, findings, cell_faults(prepared), facts, fit)
 
 
 def check(path, notebooks=None, as_of=None, **options):

@@ -10,7 +10,10 @@ def _embedded():
     import ibis
 
     # DuckDB spills to the working folder by default; a notebook's folder is no place for that.
-    return ibis.duckdb.connect(temp_directory=tempfile.gettempdir())
+    connection = ibis.duckdb.connect(temp_directory=tempfile.gettempdir())
+    # Where ipywidgets is installed, it would draw a bar of its own into the output of a cell with a slow query.
+    connection.raw_sql("SET enable_progress_bar = false")
+    return connection
 
 
 def connect(url=None):

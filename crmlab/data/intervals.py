@@ -45,6 +45,37 @@ def wilson(count, of, level=0.95):
     return share, np.minimum(low, share), np.maximum(high, share)
 
 
+def newcombe(hits, n, base_hits, base_n, level=0.95):
+    """Return the difference of two shares with Newcombe's interval, which holds for few and for none.
+
+    Parameters
+    ----------
+    hits, n : int
+        How many of how many.
+    base_hits, base_n : int
+        The same of the control group.
+    level : float
+        Level of the interval.
+
+    Returns
+    -------
+    difference, low, high : float
+        From the Wilson intervals of both shares.
+
+    Notes
+    -----
+    Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
+
+    Examples
+    --------
+    >>> [round(float(v), 4) for v in newcombe(56, 70, 48, 80)]
+    [0.2, 0.0524, 0.3339]
+    """
+    (p1, l1, u1), (p0, l0, u0) = (wilson(k, of, level) for k, of in ((hits, n), (base_hits, base_n)))
+    gap = p1 - p0
+    return tuple(float(v) for v in (gap, gap - np.hypot(p1 - l1, u0 - p0), gap + np.hypot(u1 - p1, p0 - l0)))
+
+
 def checked_level(level):
     """Return the level of an interval, or say what it should be.
 

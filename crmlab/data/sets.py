@@ -3,7 +3,9 @@
 import difflib
 import functools
 import hashlib
+import importlib
 import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,7 +24,7 @@ FACTS = ("title", "reality", "kind", "rows", "customers", "first", "last", "serv
 def _entries():
     entries = tomllib.loads((Path(__file__).parent / "sets.toml").read_text(encoding="utf-8"))
     # A table that belongs to a set (`of`) inherits the set's facts where it has none of its own.
-    inherited = ("reality", "origin", "licence", "citation", "serves", "carrier")
+    inherited = ("reality", "origin", "licence", "citation", "serves", "carrier", "maker")
     return {
         name: {**{k: v for k, v in entries.get(entry.get("of"), {}).items() if k in inherited}, **entry}
         for name, entry in entries.items()
@@ -67,6 +69,28 @@ def is_other_set(source):
     return known is not None and known["kind"] != "transaction log"
 
 
+def with_reality(name):
+    """Return the name of a source, with a warning behind it where the catalogue knows that it is made up.
+
+    Parameters
+    ----------
+    name : str
+        A name of the catalogue, or any other source.
+
+    Returns
+    -------
+    str
+        The name; ``(simulated)`` or ``(fictional)`` stands behind it where that is so.
+
+    Examples
+    --------
+    >>> with_reality("longzhiji"), with_reality("cdnow"), with_reality("sales.csv")
+    ('longzhiji (simulated)', 'cdnow', 'sales.csv')
+    """
+    reality = _entries().get(name, {}).get("reality")
+    return f"{name} ({reality})" if reality in ("simulated", "fictional") else name
+
+
 def catalogue():
     """Return the named data sets with their facts, one row a set.
 
@@ -74,8 +98,8 @@ def catalogue():
     -------
     pandas.DataFrame
         Indexed by name: title, reality (real, real-derived, teaching case, simulated, fictional), kind, rows,
-        customers, first and last date, what it serves, origin, licence, citation, quirks, source (installed package
-        or download) and the sha256 of the file that carries it.
+        customers, first and last date, what it serves, origin, licence, citation, quirks, source (installed package,
+        download, or the module that makes it) and the sha256 of the file that carries it.
 
     Examples
     --------
@@ -103,6 +127,8 @@ def catalogue():
 def _source(entry):
     if "carrier" in entry:
         return f"package {entry['carrier']}"
+    if "maker" in entry:
+        return f"made by {entry['maker']}"
     return "download" if "download" in entry else "by hand"
 
 
@@ -139,6 +165,8 @@ def data_folder():
 def _files(name):
     """Paths of the files of a set, whether they exist or not."""
     entry = _entry(name)
+    if "maker" in entry:
+        return [Path(importlib.util.find_spec(entry["maker"]).origin)]
     if "carrier" not in entry:
         return [data_folder() / file for file in (entry["file"], *entry.get("companions", ()))]
     if entry["carrier"] == "crmlab":
@@ -196,7 +224,7 @@ def fetch(name, folder=None):
     Returns
     -------
     pathlib.Path
-        The (first) file of the set.
+        The (first) file of the set; of a set that is made, the module that makes it.
 
     Raises
     ------
@@ -209,7 +237,7 @@ def fetch(name, folder=None):
     'CDNOW_master.txt'
     """
     entry, files = _entry(name), _files(name)
-    if folder is not None and "carrier" not in entry:
+    if folder is not None and not {"carrier", "maker"} & entry.keys():
         files = [Path(folder) / file.name for file in files]
     for file, source in zip(files, entry.get("download", ()), strict=False):
         if not file.exists():
@@ -298,22 +326,11 @@ def open_dataset(name):
     import duckdb
     import pyarrow as pa
 
-    from crmlab.data.download import rda_to_parquet
-    from crmlab.data.textfile import keep, quoted
-
     entry = _entry(name)
     fetch(name)
     files = _files(name)
-    # Text is parsed once and kept in the engine; Parquet stays where it is.
-    kind = "VIEW" if files[0].name.endswith(".parquet") else "TABLE"
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            readable = [_member(files[0], entry["member"], scratch)] if "member" in entry else files
-            if files[0].suffix == ".rda":
-                readable = [Path(scratch) / f"{name}.parquet"]
-                rda_to_parquet(files[0], readable[0])
-            paths = {f"path{i if i > 1 else ''}": quoted(file) for i, file in enumerate(readable, 1)}
-            table = keep(entry["query"].format(**paths), kind)
+        table = _made(entry) if "maker" in entry else _parsed(name, entry, files)
         found = _fingerprint(table, entry["fingerprint"])
     except (duckdb.Error, pa.ArrowException, zipfile.BadZipFile, KeyError) as error:
         raise DataError(
@@ -324,11 +341,42 @@ def open_dataset(name):
     wrong = [k for k, v in entry["fingerprint"].items() if abs(found[k] - v) > 1e-9 * abs(v) + 0.005]
     if wrong:
         listed = "; ".join(f"{k}: expected {entry['fingerprint'][k]:,}, found {found[k]:,}" for k in wrong)
+        if "maker" in entry:
+            raise DataError(
+                f"{entry['maker']} made other rows for the data set {name!r} than crmlab knows ({listed}). Nothing was "
+                "loaded: the module was edited, or this version of numpy draws other random numbers."
+            )
         raise DataError(
             f"{files[0]} is not the data set {name!r} that crmlab knows ({listed}). Nothing was loaded: "
             "a truncated or edited copy would give wrong answers. Fetch it again, or load it as a file of your own."
         )
     return table
+
+
+def _parsed(name, entry, files):
+    """Table of a set that lies in files."""
+    from crmlab.data.download import rda_to_parquet
+    from crmlab.data.textfile import keep, quoted
+
+    # Text is parsed once and kept in the engine; Parquet stays where it is.
+    kind = "VIEW" if files[0].name.endswith(".parquet") else "TABLE"
+    with tempfile.TemporaryDirectory() as scratch:
+        readable = [_member(files[0], entry["member"], scratch)] if "member" in entry else files
+        if files[0].suffix == ".rda":
+            readable = [Path(scratch) / f"{name}.parquet"]
+            rda_to_parquet(files[0], readable[0])
+        paths = {f"path{i if i > 1 else ''}": quoted(file) for i, file in enumerate(readable, 1)}
+        return keep(entry["query"].format(**paths), kind)
+
+
+def _made(entry):
+    """Table of a set that a module of this package makes; the module is imported only now."""
+    import pyarrow as pa
+
+    from crmlab.data.textfile import keep_arrow
+
+    frame = importlib.import_module(entry["maker"]).tables()[entry["table"]]
+    return keep_arrow(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def _fingerprint(table, expected):

@@ -8,8 +8,7 @@ from scipy.special import expit
 from scipy.stats import t as student
 
 from crmlab.data.errors import DataError
-from crmlab.data.intervals import checked_level
-from crmlab.market.experiments import newcombe
+from crmlab.data.intervals import checked_level, newcombe
 from crmlab.market.uplifts import fit_outcome
 
 POLICIES = {

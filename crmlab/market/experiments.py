@@ -9,7 +9,7 @@ from scipy.stats import chi2, chisquare, fisher_exact
 from scipy.stats import t as student
 
 from crmlab.data.errors import DataError
-from crmlab.data.intervals import checked_level, wilson
+from crmlab.data.intervals import checked_level, newcombe, wilson
 from crmlab.data.sources import open_source
 from crmlab.lifecycle.durations import lacking
 
@@ -698,37 +698,6 @@ def contrast(m, base, level, binary):
         return gap, 0.0, np.nan, np.nan, np.nan
     half = student.isf((1 - level) / 2, df) * se
     return gap, se, gap - half, gap + half, 2 * student.sf(abs(gap) / se, df)
-
-
-def newcombe(hits, n, base_hits, base_n, level=0.95):
-    """Return the difference of two shares with Newcombe's interval, which holds for few and for none.
-
-    Parameters
-    ----------
-    hits, n : int
-        How many of how many.
-    base_hits, base_n : int
-        The same of the control group.
-    level : float
-        Level of the interval.
-
-    Returns
-    -------
-    difference, low, high : float
-        From the Wilson intervals of both shares.
-
-    Notes
-    -----
-    Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
-
-    Examples
-    --------
-    >>> [round(float(v), 4) for v in newcombe(56, 70, 48, 80)]
-    [0.2, 0.0524, 0.3339]
-    """
-    (p1, l1, u1), (p0, l0, u0) = (wilson(k, of, level) for k, of in ((hits, n), (base_hits, base_n)))
-    gap = p1 - p0
-    return tuple(float(v) for v in (gap, gap - np.hypot(p1 - l1, u0 - p0), gap + np.hypot(u1 - p1, p0 - l0)))
 
 
 def _welch_df(m, base):

@@ -1,0 +1,42 @@
+"""The cases: the book company 龙之脊 (simulated) and the ledger of the field's claims."""
+
+from crmlab._lazy import attach
+
+_HOMES = {
+    "Assumptions": "longzhiji",
+    "adopters_against_others": "selection",
+    "assumption_table": "longzhiji",
+    "band_rates": "deals",
+    "break_even": "routes",
+    "case_facts": "quotations",
+    "claims": "ledger",
+    "compare_routes": "routes",
+    "compensating_discount": "routes",
+    "consistency": "arithmetic",
+    "coverage": "ledger",
+    "deciders": "grading",
+    "dell_growth_table": "firms",
+    "discount_shares": "deals",
+    "drawn": "grading",
+    "entry_barrier": "routes",
+    "explore": "routes",
+    "grade": "grading",
+    "growth_curves": "growth",
+    "growth_forecast": "growth",
+    "growth_scores": "growth",
+    "hand_entered": "entered",
+    "holds": "grading",
+    "later_spend_by_share": "deals",
+    "loyal_losses": "routes",
+    "mean_interval": "routes",
+    "on_route": "routes",
+    "predicted_contribution": "recovery",
+    "reproduce": "literature",
+    "school_accounts": "recovery",
+    "seasons": "longzhiji",
+    "simulate_longzhiji": "longzhiji",
+    "spelled": "grading",
+    "verdicts": "ledger",
+    "web_share_bound": "firms",
+}
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
