@@ -41,28 +41,37 @@ def cli():
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Reports at a time. [default: one a processor]")
 @click.option("--force", is_flag=True, help="Build unchanged reports too, for instance when a database has new rows.")
 @click.option("--only", metavar="PATTERN", help="Build only reports named like this, such as 'retention*'.")
-def build(manifest, out, jobs, force, only):
+@click.option("--index", type=click.IntRange(min=0), help="Build only report number N of `crmlab list`, from 0 on.")
+@click.option("--code", is_flag=True, help="Put the code into the pages, folded.")
+@click.option("--executor", metavar="ADDRESS", default="local", help="Run on a Dask cluster: dask://host:8786.")
+def build(manifest, out, jobs, force, only, index, code, executor):
     """Build the reports of MANIFEST (default: reports/workbook.toml) that changed.
 
     All parameters of all reports are checked before anything runs. A report that fails keeps its last good page; the
-    index says so. The last line printed is the path of the index page.
+    index says so. A build that was stopped goes on where it was: the next one builds only what is missing. The last
+    line printed is the path of the index page. With --index no index page is written, so that many machines can each
+    build one report of a folder at the same time; a last `crmlab build` writes it.
 
     \b
-    Exit code: 0 all good, 1 some report failed, 2 manifest or parameters wrong.
+    Exit code: 0 all good, 1 some report failed, 2 manifest or parameters wrong, 3 another build is running,
+    130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 
     \b
     Examples:
       crmlab build
       crmlab build reports/workbook.toml --only 'churn*' --force
       crmlab build reports/fast.toml --out /srv/www/reports --jobs 4
+      crmlab build reports/workbook.toml --executor dask://scheduler:8786
     """
     with _plain_errors(), _interruptible():
         from pathlib import Path
 
         from crmlab.report.site import build
 
-        results = build(manifest, out, jobs, force, only, _progress(sys.stderr))
-        click.echo((Path(out) if out else Path(manifest).parent / "site") / "index.html")
+        options = {"index": index, "code": code, "executor": executor}
+        results = build(manifest, out, jobs, force, only, _progress(sys.stderr), **options)
+        folder = str(out or Path(manifest).parent / "site").rstrip("/")
+        click.echo(f"{folder}/index.html" if index is None else f"{folder}/{results[0]['slug']}/index.html")
     _exit_by(results)
 
 
@@ -78,14 +87,17 @@ def build(manifest, out, jobs, force, only):
     show_default=True,
     help="Time for the whole report.",
 )
-def run(notebook, settings, out, timeout):
+@click.option("--secret", metavar="NAME", multiple=True, help="A parameter whose value is shown nowhere; repeatable.")
+@click.option("--code", is_flag=True, help="Put the code into the page, folded.")
+def run(notebook, settings, out, timeout, secret, code):
     """Run NOTEBOOK with the given parameters into one report.
 
     Values are read by the types that the notebook declares: lists as a,b,c or JSON, dates as 2024-01-31, none for no
     value. `crmlab describe NOTEBOOK` lists the parameters. The last line printed is the path of the page.
 
     \b
-    Exit code: 0 good, 1 the report failed, 2 parameters wrong.
+    Exit code: 0 good, 1 the report failed, 2 parameters wrong, 3 a build works in the folder,
+    130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 
     \b
     Examples:
@@ -93,13 +105,11 @@ def run(notebook, settings, out, timeout):
       crmlab run notebooks/06_customer_lifetime_value.ipynb --set horizon=52 --set dataset=orders.csv
     """
     with _plain_errors(), _interruptible():
-        from pathlib import Path
-
         from crmlab.report.site import run_once
 
-        result = run_once(notebook, settings, out, timeout, _progress(sys.stderr))
+        result = run_once(notebook, settings, out, timeout, _progress(sys.stderr), secret=secret, code=code)
         if result["status"] == "ok":
-            click.echo(Path(out) / result["slug"] / "index.html")
+            click.echo(f"{out.rstrip('/')}/{result['slug']}/index.html")
     _exit_by([result])
 
 
@@ -108,7 +118,7 @@ def run(notebook, settings, out, timeout):
 @click.option("--out", metavar="DIR", help="Folder of the site. [default: site, beside the manifest]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 def list_(manifest, out, as_json):
-    """List the reports of MANIFEST (default: reports/workbook.toml) and whether they are up to date.
+    """List the reports of MANIFEST (default: reports/workbook.toml), whether they are up to date, and why not.
 
     \b
     Examples:
@@ -116,43 +126,87 @@ def list_(manifest, out, as_json):
       crmlab list reports/fast.toml --json
     """
     with _plain_errors():
-        from crmlab.data.masking import mask
         from crmlab.report.site import states
 
         found = states(manifest, out)
         if as_json:
             rows = [
                 {
+                    "index": index,
                     "name": run.slug,
                     "title": run.title,
                     "state": state,
+                    "why": why,
                     "notebook": str(run.notebook),
-                    "parameters": mask(run.parameters),
+                    "parameters": run.shown,
                 }
-                for run, state in found
+                for index, (run, state, why) in enumerate(found)
             ]
             click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         else:
-            _echo_rows([(run.slug, state, run.title) for run, state in found])
+            _echo_rows([(run.slug, state, run.title, why) for run, state, why in found])
+
+
+@cli.command()
+@click.argument("site", metavar="[DIR|MANIFEST]", default=_MANIFEST)
+@click.option("--history", is_flag=True, help="Earlier reports too, as far as the site keeps them.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+def results(site, history, form):
+    """List the key figures of all reports that were built, as one table.
+
+    DIR is the folder of a site; of a MANIFEST (default: reports/workbook.toml) it is the folder site beside it.
+
+    \b
+    Examples:
+      crmlab results
+      crmlab results /srv/www/reports --history --csv > figures.csv
+    """
+    with _plain_errors():
+        from crmlab.report import results
+        from crmlab.report.page import visible
+        from crmlab.report.record import in_words, to_csv
+
+        table = results(site, history)
+        if form == "json":
+            click.echo(table.to_json(orient="records", date_format="iso", date_unit="s", force_ascii=False, indent=1))
+        elif form == "csv":
+            click.echo(to_csv(table), nl=False)
+        else:
+            rows = [in_words([row.value, row.low, row.high]) for row in table.itertuples()]
+            shown = table.assign(
+                value=[row[0] for row in rows],
+                low=["" if missing else row[1] for row, missing in zip(rows, table["low"].isna(), strict=True)],
+                high=["" if missing else row[2] for row, missing in zip(rows, table["high"].isna(), strict=True)],
+                started=table["started"].dt.strftime("%Y-%m-%d %H:%M"),
+            ).drop(columns="parameters")
+            _echo_rows([list(shown.columns), *shown.astype(str).map(visible).values.tolist()])
 
 
 @cli.command()
 @click.argument("notebook")
-def describe(notebook):
-    """List the parameters of NOTEBOOK with type, default and meaning.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+def describe(notebook, as_json):
+    """List the parameters of NOTEBOOK: name, type or range, default, unit and meaning.
 
     \b
-    Example:
+    Examples:
       crmlab describe notebooks/06_customer_lifetime_value.ipynb
+      crmlab describe notebooks/06_customer_lifetime_value.ipynb --json
     """
     with _plain_errors():
         from crmlab.data.masking import mask
+        from crmlab.report.parameters import as_json as written
         from crmlab.report.parameters import read_parameters
 
         parameters = read_parameters(notebook)
-        if not parameters:
+        if as_json:
+            click.echo(json.dumps([written(parameter) for parameter in parameters], indent=1, ensure_ascii=False))
+        elif not parameters:
             click.echo(f"{notebook} has no parameters.")
-        _echo_rows([(p.name, p.annotation, repr(mask(p.default)), p.description) for p in parameters])
+        else:
+            rows = [(p.name, p.annotation, repr(mask(p.default)), p.description) for p in parameters]
+            _echo_rows([("name", "type", "default", "unit, meaning"), *rows])
 
 
 @cli.command()
@@ -435,29 +489,32 @@ def _plain_errors():
         # ManifestError, ParameterError and DataError; importing them here would make every command slow.
         if type(error).__module__.partition(".")[0] != "crmlab":
             raise
-        _give_up(str(error))
+        _give_up(str(error), getattr(error, "exit_code", 2))
 
 
-def _give_up(message):
+def _give_up(message, code=2):
     from crmlab.data.masking import mask
 
     click.echo(mask(message), err=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 @contextlib.contextmanager
 def _interruptible():
-    """Leave with 130 on Ctrl-C and on SIGTERM, after everything that runs has been stopped."""
+    """Leave with 130 on Ctrl-C and with 143 on SIGTERM, after everything that runs has been stopped."""
+    code = 130
 
     def interrupt(signum, frame):
+        nonlocal code
+        code = 143
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("Interrupted; finished reports are kept.", err=True)
-        sys.exit(130)
+        click.echo("Interrupted; finished reports are kept, the next build makes the others.", err=True)
+        sys.exit(code)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -467,22 +524,31 @@ def _exit_by(results):
 
 
 def _progress(stream):
-    """Return a listener that writes a line an event; on a terminal, running reports have a line that changes."""
-    lock, running, live = threading.Lock(), {}, stream.isatty()
+    """Return a listener that writes a line a report; on a terminal, running reports have a line that changes."""
+    lock, running, live, overall = threading.Lock(), {}, stream.isatty(), ""
 
     def event(name, state, note=""):
+        nonlocal overall
         with lock:
             if live:
-                stream.write("\x1b[1A\x1b[2K" * len(running))
-            if state == "running" and (live or not note):
-                running[name] = f"{name}: {note or 'starting'}"
-            if state != "running":
+                stream.write("\x1b[1A\x1b[2K" * (len(running) + bool(overall)))
+            if state == "progress":
+                overall = note
+            elif state == "warning":
+                stream.write(f"{note}\n")
+            elif state == "running":
+                if live:
+                    running[name] = f"{name}: {note or 'starting'}"
+                elif not note:
+                    stream.write(f"{name}: running\n")
+            else:
                 running.pop(name, None)
-            if (not live and not (state == "running" and note)) or (live and state != "running"):
-                stream.write(f"{name}: {state}{f' ({note})' if note else ''}\n")
+                so_far = f" – {overall}" if overall and not live else ""
+                stream.write(f"{name}: {state}{f' ({note})' if note else ''}{so_far}\n")
             if live:
                 width = shutil.get_terminal_size().columns - 1
-                stream.write("".join(f"{line[:width]}\n" for line in running.values()))
+                lines = [*running.values(), *([overall] if overall else [])]
+                stream.write("".join(f"{line[:width]}\n" for line in lines))
             stream.flush()
 
     return event

@@ -82,19 +82,30 @@ def test_run_sets_parameters_by_their_type_and_prints_the_page(crmlab, write, tm
 
 def test_list_shows_names_and_states(crmlab, write):
     write("good", "x: int = 1")
-    assert crmlab("list", "m.toml").stdout == "good  new  good\n"
+    assert crmlab("list", "m.toml").stdout == "good  new  good  never built\n"
     (row,) = json.loads(crmlab("list", "m.toml", "--json").stdout)
-    assert row == {"name": "good", "title": "good", "state": "new", "notebook": "good.ipynb", "parameters": {}}
+    known = {"name": "good", "title": "good", "state": "new", "notebook": "good.ipynb", "parameters": {}}
+    assert row == known | {"index": 0, "why": "never built"}
 
 
 def test_describe_shows_parameters_without_passwords(crmlab, write):
-    write("good", "db: str = 'postgres://a:s3cret@h/d'  # address\nx: int = 1  # weeks")
+    write("good", "db: str = 'postgres://a:s3cret@h/d'  # address\nx: '1 <= int <= 9' = 1  # weeks")
     assert crmlab("describe", "good.ipynb").stdout.splitlines() == [
-        "db  str  'postgres://a:***@h/d'  address",
-        "x   int  1                       weeks",
+        "name  type           default                 unit, meaning",
+        "db    str            'postgres://a:***@h/d'  address",
+        "x     1 <= int <= 9  1                       weeks",
     ]
     write("none", "")
     assert crmlab("describe", "none.ipynb").stdout == "none.ipynb has no parameters.\n"
+    found = json.loads(crmlab("describe", "good.ipynb", "--json").stdout)
+    assert found[0]["default"] == "postgres://a:***@h/d"
+    assert found[1] == {
+        "name": "x",
+        "type": "1 <= int <= 9",
+        "default": 1,
+        "meaning": "weeks",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 9},
+    }
 
 
 def test_check_passes_on_what_is_given_and_leaves_with_the_checks_code(crmlab, monkeypatch):
@@ -144,11 +155,34 @@ def test_a_terminal_gets_one_line_for_each_running_report():
     event = _progress(stream)
     event("a", "running")
     event("b", "running", "cell 1 of 9")
+    event("", "progress", "0 of 2 done, about 9 s left")
+    event("b", "running", "cell 2 of 9")
+    event("", "progress", "1 of 2 done, about 8 s left")
     event("a", "ok", "1.0 s")
+    event("", "progress", "2 of 2 done")
     event("b", "failed", "x" * 500)
     screen = []
     for line in stream.getvalue().splitlines():
         for _ in range(line.count("\x1b[1A")):
             screen.pop()
         screen.append(line.replace("\x1b[1A\x1b[2K", ""))
-    assert screen == ["a: ok (1.0 s)", f"b: failed ({'x' * 500})"]
+    assert screen == ["a: ok (1.0 s)", f"b: failed ({'x' * 500})", "2 of 2 done"]
+
+
+def test_without_a_terminal_each_report_has_a_line_that_says_how_far_the_build_is():
+    import io
+
+    from crmlab.cli import _progress
+
+    stream = io.StringIO()
+    event = _progress(stream)
+    event("a", "running")
+    event("a", "running", "cell 1 of 9")
+    event("", "progress", "1 of 2 done, about 8 s left")
+    event("a", "ok", "1.0 s")
+    event("", "warning", "Kernels start slowly.")
+    assert stream.getvalue().splitlines() == [
+        "a: running",
+        "a: ok (1.0 s) – 1 of 2 done, about 8 s left",
+        "Kernels start slowly.",
+    ]

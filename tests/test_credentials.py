@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from crmlab import data
 from crmlab.cli import cli
 from crmlab.data.masking import mask, passwords
+from tests.pdftext import pdf_text
 
 SECRET = "tr0ub4dor&3 <\"@/:'密"
 WRONG = "wr0ng-h0rse"
@@ -227,6 +228,57 @@ def test_a_report_does_not_show_the_password(last, address, failing, crmlab, tmp
     assert "***" in shown
 
 
+TOKEN = "t0k3n-" + "of-a-service/" * 5 + "<&> \"'\\ 密"
+TELLING = [
+    "import html, json, logging, os, sys, traceback\nimport pandas as pd\n"
+    "from IPython.display import HTML, JSON, SVG, Markdown, display\n"
+    "from crmlab.report import record, record_table, say",
+    "print(token, repr(token), [token], {'token': token})\nprint(token, file=sys.stderr)\nlogging.warning(token)",
+    "token",
+    "print(os.environ['SERVICE_TOKEN'], dict(os.environ), os.environ['OTHER_SECRET'])",
+    "display(HTML(f'<p>{html.escape(token)}</p>'), Markdown(f'**{token}**'), JSON({'a': [token]}))",
+    "display(SVG(f'<svg xmlns=\"http://www.w3.org/2000/svg\"><text>{html.escape(token)}</text></svg>'))",
+    "pd.DataFrame({'a': [token], 'b': [f'{token} and more']})",
+    "record_table('told', pd.DataFrame({token: [token]}), caption=token)\nrecord('n', len(token), token)",
+    "try:\n    raise RuntimeError(token)\nexcept RuntimeError:\n    traceback.print_exc()",
+    "say(f'It is {token}.')",
+]
+
+
+@pytest.mark.parametrize("last", ["", "raise RuntimeError(f'no {token}')", "import os; os._exit(3)"])
+def test_a_secret_reaches_the_kernel_and_nothing_else(last, crmlab, tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("SERVICE_TOKEN", TOKEN)
+    monkeypatch.setenv("OTHER_SECRET", WRONG)
+    head = "token: str = ''  # of the service\nmore: str = ''"
+    cells = [new_code_cell(head, metadata={"tags": ["parameters"]}), new_markdown_cell("Told.")]
+    cells += [new_code_cell(cell) for cell in [*TELLING, *([last] if last else [])]]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Who knows?"), *cells]), tmp_path / "n.ipynb")
+    (tmp_path / "m.toml").write_text(
+        '[[report]]\nname = "n"\nnotebook = "n.ipynb"\nsecret = ["more"]\ncode = true\nformats = ["html", "pdf"]\n'
+        f'parameters = {{ token = "${{SERVICE_TOKEN}}", more = "{WRONG}" }}\n'
+    )
+    said = []
+    for arguments in (["build", "m.toml"], ["build", "m.toml", "--force"], ["list", "m.toml", "--json"]):
+        code, told = crmlab(*arguments)
+        said.append(told)
+        assert code == (1 if last and "build" in arguments else 0), told
+    said.append(crmlab("run", "n.ipynb", "--set", f"token={TOKEN}", "--secret", "token", "--out", "other")[1])
+    said.append(crmlab("run", "n.ipynb", "--set", f"more={TOKEN}", "--secret", "token", "--set", "token=${NO}")[1])
+    assert_silent("".join(said), TOKEN, WRONG)
+    assert "t0k3n-of-a" not in "".join(said)
+    for folder in ("site", "other", "ipython"):
+        for path in (tmp_path / folder).rglob("*"):
+            content = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+            content += "".join(pdf_text(path.read_bytes())) if path.suffix == ".pdf" else ""
+            assert_silent(f"{path} {content}", TOKEN, WRONG)
+            # Also where a table was cut short.
+            assert "t0k3n-of-a" not in content, path
+    assert last or "Who" in "".join(pdf_text((tmp_path / "site/n/report.pdf").read_bytes()))
+    # The kernel had it.
+    assert last or json.loads((tmp_path / "site/n/results.json").read_text())["figures"]["n"]["value"] == len(TOKEN)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -254,3 +306,10 @@ def test_known_passwords_are_hidden_wherever_they_stand():
     assert_silent(mask("\n".join(forms(SECRET)), known))
     # What is a part of many words cannot be looked for by itself.
     assert passwords("postgres://crmlab_test:data@h/d") == set()
+
+
+def test_what_is_left_of_a_secret_that_was_cut_short_is_hidden():
+    word = "a-long-token-" + "x" * 60
+    assert mask(f"{word} {word[:47]}... {word[:13]}y {word[:11]}", {word}) == f"*** ***... ***y {word[:11]}"
+    assert mask(word[:20] * 3, {word}) == "***" * 3
+    assert mask("short", {"shorter"}) == "short"

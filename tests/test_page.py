@@ -1,18 +1,31 @@
-"""The promises of `crmlab.report.page`: self-contained, without code, without anything that runs."""
+"""The promises of `crmlab.report.page`: self-contained, without code, nothing of the data can run."""
 
 import base64
+import hashlib
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from crmlab.report.manifest import Run
-from crmlab.report.page import render
+from crmlab.report.page import render, visible
 from crmlab.report.parameters import Parameter
+from tests.stored import NOTEBOOKS, stored_page
 
 PNG = base64.b64encode(b"\x89PNG fake").decode()
+FIGURE = {
+    "label": "Value",
+    "value": 38.7,
+    "unit": "$",
+    "text": "38.7 $",
+    "interval": [36, 41],
+    "interval_text": "36 to 41",
+}
 FACTS = {
     "started": "2026-11-21T14:03:00+00:00",
     "seconds": 75.2,
@@ -34,10 +47,12 @@ PARAMETERS = [
 def page(tmp_path):
     """Render cells; what was warned about is in `page.facts`."""
 
-    def make(*cells, values=None, figures=None, downloads=(), home=True, title="Customer value"):
-        make.facts = FACTS | {"warnings": []}
-        run = Run("x", title, tmp_path / "n.ipynb", values or {})
-        return render(new_notebook(cells=list(cells)), run, PARAMETERS, make.facts, figures or {}, downloads, home)
+    def make(*cells, values=None, figures=None, downloads=(), home=True, title="Customer value", **options):
+        make.facts = FACTS | {"warnings": []} | options.pop("facts", {})
+        previous = options.pop("previous", None)
+        run = Run("x", title, tmp_path / "n.ipynb", values or {}, **options)
+        notebook = new_notebook(cells=list(cells))
+        return render(notebook, run, PARAMETERS, make.facts, figures or {}, downloads, home, previous)
 
     return make
 
@@ -102,18 +117,28 @@ def test_nothing_from_the_data_can_run_or_load(page, attack):
         title=attack,
     )
     for tag, attributes in Reader(text).tags:
-        assert tag not in {"script", "iframe", "object", "embed", "form", "input", "link", "base", "svg", "noscript"}
+        assert tag not in {"iframe", "object", "embed", "form", "input", "link", "base", "svg", "noscript"}
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
         assert not re.match(r"\W*(javascript|data):", attributes.get("href", ""), re.IGNORECASE)
         assert attributes.get("src", "data:image/").startswith("data:image/")
         assert "url(" not in attributes.get("style", "")
         assert tag != "meta" or attributes.get("http-equiv", "Content-Security-Policy") == "Content-Security-Policy"
-    assert text.count("<style>") == 1
+    assert text.count("<style>") == text.count("<script") == text.count("<script>") == 1
 
 
-def test_the_page_forbids_scripts_and_loading_by_its_policy(page):
-    policy = next(meta["content"] for meta in all_tags(page(), "meta") if "http-equiv" in meta)
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+def test_the_page_forbids_loading_and_all_scripts_but_its_own_by_its_policy(page):
+    text = page()
+    policy = next(meta["content"] for meta in all_tags(text, "meta") if "http-equiv" in meta)
+    script = re.search("<script>(.*?)</script>", text, re.DOTALL)[1]
+    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert dict(part.strip().split(" ", 1) for part in policy.split(";")) == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "script-src": f"'sha256-{known}'",
+    }
 
 
 def test_code_is_not_shown_and_parameters_are_a_table(page):
@@ -125,6 +150,16 @@ def test_code_is_not_shown_and_parameters_are_a_table(page):
     assert "<td><code>horizon</code></td><td><strong>52</strong></td><td>weeks, how far</td>" in text
     assert "<td><code>all</code></td><td>yes</td>" in text
     assert '<pre tabindex="0">42</pre>' in text
+
+
+def test_code_is_folded_in_when_it_is_asked_for(page):
+    cell = new_code_cell("horizon: int = 26  # secret_code", metadata={"tags": ["parameters"]})
+    hidden = new_code_cell("hidden_code", metadata={"tags": ["remove-cell"]})
+    text = page(cell, hidden, shown({"text/plain": "42"}), new_code_cell("a < b"), code=True)
+    assert '<details class="code"><summary>Code</summary><pre tabindex="0">secret_code()</pre></details>' in text
+    assert "a &lt; b" in text
+    assert text.count('<details class="code"') == 2
+    assert "hidden_code" not in text
 
 
 def test_the_notebooks_title_is_the_only_h1_and_sections_are_the_contents(page):
@@ -208,13 +243,55 @@ def test_messages_of_the_software_are_counted_not_shown(page):
 
 
 def test_key_figures_files_and_origin_are_on_the_page(page):
-    figure = {"label": "Value", "text": "38.7 $", "interval": [36, 41], "interval_text": "36 to 41"}
-    text = page(figures={"value": figure}, downloads=["report.ipynb", "tables/a.csv"])
+    text = page(figures={"value": FIGURE}, downloads=["report.ipynb", "report.pdf", "tables/a.csv"])
     assert '<p class="value">38.7 $</p><p class="interval">95% interval 36 to 41</p>' in text
-    assert '<a href="tables/a.csv" download>' in text
+    assert '<a href="tables/a.csv" download>a (CSV)</a>' in text
+    assert text.count('<a href="report.pdf" download>PDF</a>') == 2
     assert "21 November 2026, 14:03 UTC, in 1 min 15 s" in text
     assert "with uncommitted changes" in text
     assert "cd" * 32 in text
+
+
+def test_the_day_of_the_data_is_on_top_and_in_the_box(page):
+    text = page(facts={"data_as_of": "1998-06-30"})
+    assert "Data as of 30 June 1998 · <time" in text
+    assert '<th scope="row">Data as of</th><td>30 June 1998</td>' in text
+    assert "Data as of" not in page()
+
+
+def test_key_figures_say_what_changed_since_the_previous_report(page):
+    figures = {
+        "value": FIGURE,
+        "rate": FIGURE | {"value": 12.5, "unit": "%", "text": "12.5%", "interval": [12, 13]},
+        "n": FIGURE | {"value": 7, "unit": "", "text": "7", "interval": None},
+        "state": FIGURE | {"value": "good", "unit": "", "text": "good", "interval": None},
+        "euro": FIGURE | {"value": 5, "unit": "€", "text": "5 €", "interval": None},
+        "gone": FIGURE | {"value": None, "unit": "", "text": "not a number", "interval": None},
+        "new": FIGURE,
+    }
+    before = {
+        "value": {"value": 37.5, "unit": "$", "text": "37.5 $"},
+        "rate": {"value": 14.0, "unit": "%", "text": "14.0%"},
+        "n": {"value": 7, "unit": "", "text": "7"},
+        "state": {"value": "bad", "unit": "", "text": "<b>bad</b>"},
+        "euro": {"value": 5, "unit": "$", "text": "5 $"},
+        "gone": {"value": 3, "unit": "", "text": "3"},
+        "old": {"value": 1, "unit": "", "text": "1"},
+    }
+    run = {"started": "2026-11-14T09:00:00+00:00", "parameters": {"horizon": 26}}
+    text = page(
+        figures=figures, previous={"run": run, "results": {"figures": before}}, facts={"parameters": {"horizon": 52}}
+    )
+    assert re.findall('<p class="change">(.*?)</p>', text) == [
+        "+1.2 $ since 14 November 2026 (was 37.5 $), within the interval",
+        "−1.5 points since 14 November 2026 (was 14.0%)",
+        "unchanged since 14 November 2026",
+        "&lt;b&gt;bad&lt;/b&gt; on 14 November 2026",
+        "5 $ on 14 November 2026",
+        "3 on 14 November 2026",
+    ]
+    assert "The report of 14 November 2026 had other parameters." in text
+    assert "had other parameters" not in page(figures=figures)
 
 
 def test_without_an_index_there_is_no_link_to_it(page):
@@ -227,7 +304,6 @@ def test_the_frame_of_the_page_is_small_and_without_links(page):
     assert len(text) < 20_000
     assert "http://" not in text
     assert "https://" not in text
-    assert "<script" not in text
     assert '<html lang="en">' in text
     assert 'name="viewport"' in text
 
@@ -241,3 +317,66 @@ def test_the_style_is_in_the_package():
 
     folder = Path(crmlab.report.__file__).parent
     assert (folder / "style.css").stat().st_size < 20_000
+
+
+def test_the_largest_page_of_the_workbook_is_below_400_kb_without_its_figures():
+    sizes = {}
+    for path in NOTEBOOKS:
+        text = re.sub('src="data:[^"]*"', "", stored_page(path))
+        sizes[path.stem] = len(text.encode())
+        assert '<p class="warning">' not in text.partition("<main")[2], path
+    assert len(sizes) >= 9
+    assert max(sizes.values()) < 400_000, sizes
+
+
+HIDDEN = {
+    "override": "\u202e", "embedding": "\u202b", "isolate": "\u2067", "mark": "\u200f", "zero-width": "\u200b",
+    "byte order": "\ufeff", "soft hyphen": "\xad", "bell": "\x07", "escape": "\x1b", "C1": "\x9b",
+    "line": "\u2028", "tag": "\U000e0041", "filler": "\u3164", "surrogate": "\ud800", "nonjoiner": "\u200c",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("letter", HIDDEN.values(), ids=HIDDEN)
+def test_what_a_text_hides_is_shown(page, letter):
+    name, told = f"Ann{letter}Lee", f"Ann[U+{ord(letter):04X}]Lee"
+    text = page(
+        new_markdown_cell(f"## {name}\n\nsays ${name}$\n\n## More"),
+        shown({"text/html": f"<table><tr><td>{name}</td></tr></table>"}),
+        shown({"text/html": f"<p>Ann&#{ord(letter)};Lee</p>"} if letter.isprintable() or ord(letter) > 0x9F else {}),
+        shown({"text/plain": name}),
+        shown({"image/png": PNG}, alt=name),
+        figures={"a": FIGURE | {"label": name, "text": name}},
+        values={"db": name},
+        title=name,
+    )
+    assert letter not in text
+    assert text.count(told) >= 7
+    assert f'<a href="#Ann%5BU%2B{ord(letter):04X}%5DLee">' in text
+
+
+def test_words_from_right_to_left_do_not_move_the_numbers_beside_them(page):
+    text = page(shown({"text/markdown": "Best: שלום, 3 עולם 100, ΑΒ 客户 5; **علي** 7"}))
+    assert "Best: \u2068שלום, 3 עולם\u2069 100, ΑΒ 客户 5; <strong>\u2068علي\u2069</strong> 7" in text
+
+
+def test_joiners_stay_where_a_script_or_an_emoji_needs_them(page):
+    assert "👨\u200d👩\u200d👧" in page(shown({"text/plain": "👨\u200d👩\u200d👧"}))
+    assert "می\u200cخواهم" in page(shown({"text/plain": "می\u200cخواهم"}))
+    assert "a[U+200D]b" in page(shown({"text/plain": "a\u200db"}))
+
+
+def test_links_tell_nothing_to_where_they_lead(page):
+    text = page(new_markdown_cell("[paper](https://doi.org/10.1/x) and [part](#Method)"))
+    links = {link["href"]: link.get("rel") for link in all_tags(text, "a")}
+    assert links["https://doi.org/10.1/x"] == "noopener noreferrer"
+    assert next(meta for meta in all_tags(text, "meta") if meta.get("name") == "referrer")["content"] == "no-referrer"
+
+
+@given(st.text())
+def test_no_text_hides_anything_and_what_is_plain_stays_as_it_is(text):
+    shown = visible(html.escape(text))
+    # Isolates are put around words from right to left, always in pairs.
+    assert not set(HIDDEN.values()) & set(shown)
+    assert shown.count("\u2068") == shown.count("\u2069")
+    plain = "".join(letter for letter in text if " " <= letter <= "~")
+    assert html.unescape(visible(html.escape(plain))) == plain

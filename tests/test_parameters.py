@@ -1,17 +1,26 @@
 """The promises of `crmlab.report.parameters`."""
 
+import ast
 import datetime
 import json
+import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from papermill.translators import PythonTranslator
 
 from crmlab.report.parameters import (
+    Parameter,
     ParameterError,
+    as_json,
     check_parameters,
+    in_words,
     locate_dataset,
     mask,
+    parameters_of,
     parse_settings,
     read_notebook,
     read_parameters,
@@ -205,8 +214,6 @@ def test_any_text_given_for_a_text_is_the_same_text(text):
 
 
 def _declared():
-    from crmlab.report.parameters import Parameter
-
     return [Parameter("dataset", str, "str", "cdnow", "")]
 
 
@@ -248,3 +255,190 @@ def test_names_and_addresses_are_no_files(name, tmp_path):
 def test_a_dataset_file_that_is_not_there_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ParameterError, match=r"there is no file .*gone\.csv"):
         locate_dataset({"dataset": "gone.csv"}, tmp_path, tmp_path / "a.ipynb")
+
+
+RANGES = """from datetime import date
+horizon: "1 <= int <= 30" = 26  # weeks
+rate: "0 < float < 1" = 0.1  # a year
+top: "int >= 1" = 5
+early: "10 > float" = 1
+start: "'2020-01-01' <= date" = "2024-01-31"  # first day
+bands: list["int >= 0"] = [0, 30]  # days
+share: "(0 <= float <= 1) | None" = None
+"""
+
+
+@pytest.fixture
+def ranges(tmp_path):
+    return read_parameters(write(tmp_path / "n.ipynb", (RANGES, ["parameters"])))
+
+
+def test_a_range_is_a_quoted_comparison_that_runs_as_it_stands(ranges):
+    assert [(p.name, p.annotation) for p in ranges[:4]] == [
+        ("horizon", "1 <= int <= 30"),
+        ("rate", "0 < float < 1"),
+        ("top", "int >= 1"),
+        ("early", "10 > float"),
+    ]
+    subprocess.run([sys.executable, "-W", "error", "-c", RANGES], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("horizon", 31, "31 is not a whole number, at least 1 and at most 30"),
+        ("horizon", 0, "0 is not a whole number, at least 1"),
+        ("horizon", 2.5, "2.5 is not a whole number"),
+        ("rate", 0, "0 is not a number, above 0 and below 1"),
+        ("rate", 1, "1 is not"),
+        ("top", -1, "-1 is not a whole number, at least 1"),
+        ("early", 10, "10 is not a number, below 10"),
+        ("start", "2019-12-31", "'2019-12-31' is not a date such as 2024-01-31, at least 2020-01-01"),
+        ("start", "soon", "'soon' is not a date"),
+        ("bands", [0, -1], r"\[0, -1\] is not a list with each item a whole number, at least 0"),
+        ("share", 1.5, "1.5 is not a number, at least 0 and at most 1 or nothing"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_in_words(ranges, name, value, words):
+    with pytest.raises(ParameterError, match=words):
+        check_parameters(ranges, {name: value})
+
+
+def test_values_in_their_ranges_pass_also_as_texts(ranges):
+    good = {"horizon": 30, "rate": 0.5, "top": 1, "early": -3, "start": "2020-01-01", "bands": [], "share": None}
+    assert check_parameters(ranges, good) == good
+    texts = ["horizon=30", "rate=0.5", "early=-3", "start=2020-01-01", "bands=1,2", "share=0.5"]
+    given = check_parameters(ranges, parse_settings(ranges, texts))
+    assert given["bands"] == [1, 2]
+    assert given["share"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "1 <= int <= 30 <= 50",
+        "1 <= str",
+        "1 < 2",
+        "int < float",
+        "1 <= int >= 3",
+        "1 == int",
+        "0 <= date",
+        "int <= 'x'",
+    ],
+)
+def test_a_comparison_that_is_no_range_is_refused(tmp_path, annotation):
+    with pytest.raises(ParameterError, match="line 1"):
+        read_parameters(write(tmp_path / "n.ipynb", (f'x: "{annotation}" = 2', ["parameters"])))
+
+
+def test_a_default_out_of_its_own_range_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="the default of x: 5 is not a whole number, at most 3"):
+        read_parameters(write(tmp_path / "n.ipynb", ('x: "int <= 3" = 5', ["parameters"])))
+
+
+def _read(cell):
+    return parameters_of({"cells": [{"cell_type": "code", "source": cell, "metadata": {"tags": ["parameters"]}}]}, "n")
+
+
+@given(low=st.integers(), high=st.integers(), value=st.integers())
+def test_a_range_has_exactly_what_lies_in_it(low, high, value):
+    low, high = sorted((low, high))
+    (parameter,) = _read(f'x: "{low} <= int < {high + 1}" = {low}')
+    try:
+        check_parameters([parameter], {"x": value})
+        assert low <= value <= high
+    except ParameterError:
+        assert not low <= value <= high
+
+
+def test_other_programs_get_a_schema(ranges, parameters):
+    schemas = {p.name: as_json(p)["schema"] for p in [*parameters, *ranges]}
+    json.dumps(schemas)
+    assert schemas["horizon"] == {"type": "integer", "minimum": 1, "maximum": 30}
+    assert schemas["rate"] == {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    assert schemas["model"] == {"type": "string", "enum": ["BG", "Pareto"]}
+    assert schemas["start"]["format"] == "date"
+    assert schemas["names"] == {"type": "array", "items": {"type": "string"}}
+    assert all(in_words(p.type) for p in [*parameters, *ranges])
+
+
+HOSTILE = [
+    '"); import os; os.system("touch pwned") #',
+    "'" * 3,
+    '"' * 3,
+    '\\"\nimport os',
+    "\\",
+    "a\nb\r\nc\u2028d\x85e\x0cf\x00g",
+    "{x} %s $x `x` !x %magic\n%%bash\nrm",
+    "\ud800 half a pair",
+    "\u202e right to left, 顾客 \U0001f4a5",
+    "x" * 1_000_000,
+    "",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_gets_out_of_its_quotes(parameters, text):
+    _assert_only_assigns(check_parameters(parameters, {"dataset": text, "segments": [text, text], "names": [text]}))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "dataset": st.text(st.characters(), max_size=50),
+            "segments": st.lists(st.text(st.characters()), max_size=3),
+            "horizon": st.integers(-(10**40), 10**40),
+            "rate": st.floats(),
+            "fast": st.booleans(),
+        },
+    )
+)
+def test_the_injected_cell_assigns_the_values_and_does_nothing_else(values):
+    cell = "dataset: str = ''\nsegments: list[str] = []\nhorizon: int = 1\nrate: float = 0\nfast: bool = False"
+    try:
+        _assert_only_assigns(check_parameters(_read(cell), values))
+    except ParameterError:
+        # Only what JSON does not have is refused.
+        assert not math.isfinite(values["rate"])
+
+
+def _assert_only_assigns(checked):
+    """Check the cell that papermill writes."""
+    tree = ast.parse(PythonTranslator.codify(checked))
+    assert {node.targets[0].id: ast.literal_eval(node.value) for node in tree.body} == checked
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "nan", "inf"])
+def test_numbers_that_json_does_not_have_are_refused(parameters, value):
+    with pytest.raises(ParameterError, match="is not a number"):
+        check_parameters(parameters, {"rate": value})
+
+
+def test_a_name_can_only_be_one_that_the_notebook_has(parameters):
+    for name in ("horizon = 1; import os #", "__builtins__", "", "print", "dataset\n"):
+        with pytest.raises(ParameterError, match="no such parameter"):
+            check_parameters(parameters, {name: 1})
+
+
+def test_a_message_does_not_tell_what_is_known_to_be_secret(parameters):
+    secret = "k3y-" + "x" * 100
+    with pytest.raises(ParameterError) as caught:
+        check_parameters(parameters, {"horizon": secret}, [secret])
+    assert "k3y" not in str(caught.value)
+
+
+def test_files_that_other_parameters_name_are_found_too_and_plain_words_are_left_alone(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x")
+    notebook = tmp_path / "notebooks" / "a.ipynb"
+    given = {"dataset": "*.csv", "log": "b.csv", "sign": ".", "model": "M/G", "gone": "gone.csv", "long": "./" * 5000}
+    values, files = locate_dataset(given, tmp_path, notebook)
+    assert values == given | {"dataset": "../*.csv", "log": "../b.csv"}
+    assert files == (tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "b.csv")
+
+
+def test_a_data_set_in_a_store_is_one_to_look_at(tmp_path):
+    given = {"dataset": "s3://shop/a.parquet"}
+    assert locate_dataset(given, tmp_path, tmp_path / "a.ipynb") == (given, ("s3://shop/a.parquet",))

@@ -133,7 +133,7 @@ def test_columns_of_the_same_name_are_both_kept(shown):
     assert shown[0][MIME]["csv"] == "x,x\n1,a\n"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@cmd", "\tx", "\rx"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@cmd", "\tx", "\rx", "\nx", "＝1", "＠x"])
 def test_text_that_a_spreadsheet_would_compute_is_disarmed(shown, text):
     record_table("t", pd.DataFrame({text: [text, None], "n": [-1.5, 2]}))
     rows = shown[0][MIME]["csv"]
@@ -194,8 +194,37 @@ def test_records_are_collected_once_and_leave_the_notebook(shown):
     record_table("x", pd.DataFrame({"a": [1]}))
     table = shown[-1][MIME]
     notebook = _notebook(figure, table)
-    assert collect(notebook) == ({"x": figure}, {"x": table})
+    assert collect(notebook) == ({"x": figure}, {"x": table}, None)
     assert MIME not in json.dumps(notebook)
+
+
+def _day(dataset):
+    from crmlab.report import provenance
+
+    provenance(dataset)
+
+
+def test_where_numbers_come_from_tells_the_latest_day_of_the_data(shown, tmp_path):
+    path = tmp_path / "orders.csv"
+    path.write_text("customer_id,date,amount\n1,2024-03-01,5\n2,2024-05-17,7\n")
+    _day("cdnow")
+    _day(str(path))
+    assert [output[MIME]["day"] for output in shown] == ["1998-06-30", "2024-05-17"]
+    assert "Data as of  2024-05-17" in shown[1]["text/plain"]
+    assert collect(_notebook(*(output[MIME] for output in shown))) == ({}, {}, "2024-05-17")
+
+
+def test_data_without_days_have_no_latest_one(shown, tmp_path):
+    (tmp_path / "survey.csv").write_text("q1,q2\n1,2\n")
+    for dataset in ("mobi", str(tmp_path / "survey.csv"), str(tmp_path / "gone.csv"), "postgres://nobody:pw@nowhere/x"):
+        _day(dataset)
+        assert MIME not in shown[-1]
+        assert "Data as of" not in shown[-1]["text/plain"]
+
+
+def test_a_forged_day_is_refused():
+    with pytest.raises(ValueError, match="isoformat"):
+        collect(_notebook({"kind": "as_of", "day": "<script>"}))
 
 
 def test_a_name_recorded_twice_is_an_error(shown):

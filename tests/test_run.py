@@ -96,7 +96,28 @@ def test_a_report_that_takes_too_long_is_stopped(tmp_path):
 
 def test_a_kernel_that_dies_is_told_apart(tmp_path):
     error = failure(tmp_path, "import os", "os._exit(1)")
-    assert (error.kind, str(error)) == ("kernel", "the kernel died in cell 3 (os._exit(1))")
+    assert (error.kind, str(error)) == ("kernel", "the kernel died (exit code 1) in cell 3 (os._exit(1))")
+    error = failure(tmp_path, "import ctypes", "ctypes.string_at(0)")
+    assert (error.kind, str(error)) == ("kernel", "the kernel died (SIGSEGV) in cell 3 (ctypes.string_at(0))")
+
+
+def test_a_kernel_that_the_system_killed_is_taken_for_one_without_memory(tmp_path):
+    error = failure(tmp_path, "import os", "os.kill(os.getpid(), 9)")
+    assert error.kind == "memory"
+    assert "killed by the system" in str(error)
+    assert "memory ran out in cell 3 (os.kill" in str(error)
+
+
+def test_a_cell_that_finds_no_memory_is_told_apart(tmp_path):
+    error = failure(tmp_path, "raise MemoryError('3 GB')")
+    assert (error.kind, str(error)) == ("memory", "MemoryError: 3 GB in cell 2 (raise MemoryError('3 GB'))")
+
+
+def test_a_damaged_notebook_is_told(tmp_path):
+    path = tmp_path / "n.ipynb"
+    path.write_text('{"nbformat": 4, "cells": [{"cell_type": "code"')
+    with pytest.raises(RunError, match=r"n\.ipynb is damaged \(.+\); open and save it in JupyterLab"):
+        execute(Run("x", "X", path, {}, 30.0), Kernels())
 
 
 def test_a_kernel_that_does_not_start_is_told_apart(tmp_path, monkeypatch):
@@ -124,7 +145,7 @@ def test_stopping_kills_the_kernels_that_run(tmp_path):
         time.sleep(0.05)
     kernels.stop()
     thread.join(10)
-    assert found["error"].kind == "kernel"
+    assert found["error"].kind == "stopped"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), signal.SIG_DFL)
 

@@ -4,6 +4,7 @@ import codecs
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,35 +145,47 @@ def test_the_index_has_failures_first_and_key_figures(site):
 
 
 def test_the_state_of_each_report_is_known_without_running(built):
-    assert [(run.slug, state) for run, state in states(built[0])] == [
+    found = states(built[0])
+    assert [(run.slug, state) for run, state, _ in found] == [
         ("value", "unchanged"),
         ("broken", "failed"),
         ("twice", "failed"),
     ]
+    assert found[0][2] == ""
+    assert found[1][2].startswith("last run failed: RuntimeError: no route to")
 
 
-def state(manifest):
-    return states(manifest)[0][1]
+def why(manifest):
+    return states(manifest)[0][2]
 
 
-def test_only_what_makes_a_difference_makes_a_report_stale(built):
+def test_only_what_makes_a_difference_makes_a_report_stale(built, monkeypatch):
     manifest = built[0]
     path, data = manifest.parent.parent / "notebooks" / "value.ipynb", manifest.parent.parent / "orders.csv"
     original = path.read_bytes()
     change(path, lambda content: content.cells[2].update(outputs=[], execution_count=7, metadata={"execution": {}}))
-    assert state(manifest) == "unchanged"
+    assert why(manifest) == ""
     change(path, lambda content: content.cells[0].update(source="# Another question?"))
-    assert state(manifest) == "stale"
+    assert why(manifest) == "notebook changed; title changed"
     path.write_bytes(original)
-    assert state(manifest) == "unchanged"
+    assert why(manifest) == ""
     data.write_text("a\n2\n")
-    assert state(manifest) == "stale"
+    assert why(manifest) == "data ../orders.csv changed"
     data.write_text("a\n1\n")
     text = manifest.read_text()
     manifest.write_text(text.replace("}\n[[", ", horizon = 52}\n[[", 1))
-    assert state(manifest) == "stale"
+    assert why(manifest) == "parameter horizon changed"
+    manifest.write_text(text.replace("[defaults]", "[defaults]\ncode = true"))
+    assert why(manifest) == "formats changed"
     manifest.write_text(text)
-    assert state(manifest) == "unchanged"
+    monkeypatch.setattr("crmlab.report.cache.versions", lambda: {"python": "3.99"})
+    assert why(manifest) == "Python or a package changed"
+    monkeypatch.undo()
+    page = manifest.parent / "site" / "value" / "index.html"
+    page.rename(page.with_name("aside"))
+    assert why(manifest) == "index.html is missing"
+    page.with_name("aside").rename(page)
+    assert why(manifest) == ""
 
 
 def test_an_unchanged_build_runs_nothing_and_loads_nothing_heavy(built, site):
@@ -192,27 +205,51 @@ def test_a_failure_keeps_the_last_good_report_and_a_success_ends_the_failure(bui
     assert build(manifest, only="val*")[0]["status"] == "failed"
     assert (site / "value" / "index.html").read_bytes() == page
     index = (site / "index.html").read_text(encoding="utf-8")
-    assert "Last good report; a newer run failed" in index
     assert "now it breaks" in index
     path.write_bytes(original)
     assert build(manifest, only="val*")[0]["status"] == "ok"
     assert not (site / ".failed" / "value").exists()
-    assert "newer run failed" not in (site / "index.html").read_text(encoding="utf-8")
+    assert "now it breaks" not in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_what_a_killed_build_left_is_removed_and_a_report_it_had_moved_goes_back(built, site):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    leftover, ours = site / f".tmp-{dead.pid}-x", site / f".tmp-{os.getppid()}-x"
+    leftover = site / ".tmp-x"
     (leftover / "old").mkdir(parents=True)
     (leftover / "new").mkdir()
-    ours.mkdir()
     (site / "value").rename(leftover / "old" / "value")
-    build(built[0], only="value")
+    before = (leftover / "old" / "value" / "run.json").read_bytes()
+    assert build(built[0], only="value")[0]["status"] == "ok"
     assert not leftover.exists()
-    assert ours.exists()
-    assert (site / "value" / "index.html").exists()
-    ours.rmdir()
+    assert (site / "value" / "run.json").read_bytes() == before
+
+
+def test_a_report_that_was_killed_on_its_way_into_the_history_gets_there(built, site):
+    shutil.rmtree(site / ".history", ignore_errors=True)
+    killed = site / ".tmp-x" / "new" / "value"
+    shutil.copytree(site / "value", killed)
+    facts = load(killed / "run.json") | {"started": "2020-01-02T03:04:05+00:00"}
+    (killed / "run.json").write_text(json.dumps(facts))
+    build(built[0], only="value")
+    assert load(site / ".history" / "value" / "20200102T030405Z" / "run.json") == facts
+    assert not (site / ".tmp-x").exists()
+
+
+def test_earlier_reports_are_kept_as_many_as_asked_for(built, site):
+    manifest = built[0]
+    shutil.rmtree(site / ".history", ignore_errors=True)
+    text = manifest.read_text()
+    manifest.write_text(text.replace("[defaults]", "[defaults]\nkeep = 2"))
+    started = []
+    for day in range(1, 5):
+        facts = load(site / "value" / "run.json") | {"started": f"2021-01-0{day}T00:00:00+00:00"}
+        (site / "value" / "run.json").write_text(json.dumps(facts))
+        started.append(build(manifest, only="value", force=True)[0]["previous"])
+    manifest.write_text(text)
+    kept = sorted(path.name for path in (site / ".history" / "value").iterdir() if path.is_dir())
+    assert kept == ["20210103T000000Z", "20210104T000000Z"]
+    assert started == [f"2021-01-0{day}T00:00:00+00:00" for day in range(1, 5)]
+    assert (site / ".history" / "value" / kept[0] / "index.html").exists()
+    assert list((site / "value" / "tables").iterdir())
 
 
 def test_folders_and_pages_of_others_are_not_touched(built, tmp_path):
@@ -256,7 +293,7 @@ def test_an_interrupted_build_stops_its_kernels_and_leaves_no_staging(tmp_path, 
         time.sleep(0.05)
     process.send_signal(how)
     assert "Interrupted" in process.communicate(timeout=30)[1]
-    assert process.returncode == 130
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["index.html"]

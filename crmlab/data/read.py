@@ -62,8 +62,9 @@ def load(source, *, table=None, encoding=None, date_format=None, decimal=None, *
     ----------
     source : str, pathlib.Path, frame or ibis.Table
         A name of the catalogue, a file (CSV, TSV, TXT, also .gz; Parquet, also a folder or a pattern such as
-        ``"sales/*.parquet"``), a frame of pandas, Polars or pyarrow, an Ibis table, the address of a database, or
-        ``"warehouse:PATH"`` with the folder of a `Warehouse`.
+        ``"sales/*.parquet"``), the same in an object store (``s3://…``, ``gs://…``: copied to a temporary folder), a
+        frame of pandas, Polars or pyarrow, an Ibis table, the address of a database, or ``"warehouse:PATH"`` with the
+        folder of a `Warehouse`.
     table : str, optional
         Table of the database or of the warehouse (there: the orders by default).
     encoding : str, optional

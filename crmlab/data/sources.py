@@ -14,6 +14,7 @@ import pyarrow.compute
 from crmlab.data.engine import connect
 from crmlab.data.errors import DataError
 from crmlab.data.masking import mask, passwords
+from crmlab.data.objects import is_remote, local_copy
 from crmlab.data.textfile import check_names, keep, keep_arrow, quoted, read_text_file
 
 
@@ -79,6 +80,8 @@ def open_source(source, table=None, encoding=None):
     if isinstance(source, ibis.Table):
         check_names(source.columns, "the table")
         return Opened(source, "table", False, False)
+    if address and is_remote(source):
+        return _open_path(local_copy(source), encoding)._replace(name=mask(source))
     if address:
         return Opened(_open_database(source, table), mask(source), False, False)
     if isinstance(source, str | Path):
@@ -263,9 +266,9 @@ def _arrow_of_pandas(frame):
 def _open_database(url, table):
     scheme = url.partition("://")[0].lower()
     if scheme not in ("duckdb", "postgres", "postgresql"):
-        advice = "Download the file and pass its path." if scheme in ("http", "https", "ftp", "s3") else ""
+        advice = "Download the file and pass its path." if scheme in ("http", "https", "ftp") else ""
         raise DataError(
-            f"{mask(url)}: addresses that are read begin with duckdb://, postgres:// or postgresql://. "
+            f"{mask(url)}: addresses that are read begin with duckdb://, postgres:// or postgresql://, s3:// or gs://. "
             f"{advice or 'For another database, connect with Ibis and pass the table.'}"
         )
     if scheme == "duckdb":

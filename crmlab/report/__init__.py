@@ -16,6 +16,7 @@ _HOMES = {
     "check_parameters": "parameters",
     "read_manifest": "manifest",
     "read_parameters": "parameters",
+    "results": "history",
 }
 __getattr__, __dir__, _lazy = attach(__name__, _HOMES)
 __all__ = ["provenance", "record", "record_table", "say", *_lazy]

@@ -4,21 +4,30 @@ A notebook has one cell tagged ``parameters`` with lines such as ``horizon: int 
 Types are ``int``, ``float``, ``bool``, ``str``, ``date``, ``Literal[...]``, ``list[...]`` and ``T | None``; without an
 annotation the default tells the type. Dates are ISO texts everywhere (``"2024-01-31"``), also where the annotation says
 ``date``: that only checks them, so a default and a given value look the same to the notebook.
+
+A range is a quoted comparison: ``horizon: "1 <= int <= 30" = 26  # weeks``. It needs no import, so the cell runs as it
+stands anywhere (``Annotated[int, Field(ge=1, le=30)]`` would need two); Python keeps it as a text and never evaluates
+it; and it is what is checked, while a sentence in a comment may say something else. Bounds of dates are texts:
+``start: "'2020-01-01' <= date" = "2024-01-31"``; ranges nest: ``list["int > 0"]``, ``"(0 <= float <= 1) | None"``.
 """
 
 import ast
 import dataclasses
 import datetime
 import difflib
+import functools
+import glob
 import io
 import json
 import os
 import re
 import tokenize
+import types
 import typing
 from pathlib import Path
 
 from crmlab.data.masking import mask
+from crmlab.data.objects import is_remote
 
 
 class ParameterError(ValueError):
@@ -30,11 +39,13 @@ class ParameterError(ValueError):
         What is wrong and what to do.
     faults : list of str, optional
         One line a fault, when there are several.
+    known : iterable of str, optional
+        Secrets that the message must not tell.
     """
 
-    def __init__(self, message, faults=()):
-        super().__init__(mask("\n  ".join([message, *faults])))
-        self.faults = mask(list(faults) or [message])
+    def __init__(self, message, faults=(), known=()):
+        super().__init__(mask("\n  ".join([message, *faults]), known))
+        self.faults = mask(list(faults) or [message], known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,18 +108,41 @@ def read_parameters(notebook):
     ParameterError
         If the notebook has no parameters cell, or several, or one that is more than assignments of plain values.
     """
-    code = [cell for cell in read_notebook(notebook)["cells"] if cell["cell_type"] == "code"]
+    return parameters_of(read_notebook(notebook), notebook)
+
+
+def parameters_of(content, name):
+    """Read the parameters cell of a notebook that has been read.
+
+    Parameters
+    ----------
+    content : dict
+        The notebook, as `read_notebook` gives it.
+    name : str or pathlib.Path
+        What messages call it.
+
+    Returns
+    -------
+    list of Parameter
+        In the order of the cell.
+
+    Raises
+    ------
+    ParameterError
+        As `read_parameters`.
+    """
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     cells = [cell for cell in code if "parameters" in cell["metadata"]["tags"]]
     if not cells:
         raise ParameterError(
-            f"{notebook} has no parameters cell. Tag one code cell 'parameters' (in JupyterLab: the gears, top right)."
+            f"{name} has no parameters cell. Tag one code cell 'parameters' (in JupyterLab: the gears, top right)."
         )
     if len(cells) > 1:
-        raise ParameterError(f"{notebook} has {len(cells)} cells tagged 'parameters'; keep one.")
+        raise ParameterError(f"{name} has {len(cells)} cells tagged 'parameters'; keep one.")
     try:
         tree = ast.parse(cells[0]["source"])
     except (SyntaxError, ValueError) as error:
-        raise ParameterError(f"{notebook}, parameters cell: not plain Python ({error}).") from None
+        raise ParameterError(f"{name}, parameters cell: not plain Python ({error}).") from None
     comments = _comments(cells[0]["source"])
     parameters, faults = {}, []
     for line in tree.body:
@@ -122,11 +156,11 @@ def read_parameters(notebook):
         except (ValueError, TypeError, SyntaxError) as error:
             faults.append(f"line {line.lineno}: {error}")
     if faults:
-        raise ParameterError(f"{notebook}, parameters cell:", faults)
+        raise ParameterError(f"{name}, parameters cell:", faults)
     return list(parameters.values())
 
 
-def check_parameters(parameters, values):
+def check_parameters(parameters, values, known=()):
     """Check values for a notebook's parameters, all of them before complaining.
 
     Parameters
@@ -135,6 +169,8 @@ def check_parameters(parameters, values):
         What the notebook declares.
     values : dict
         What is to be set; names left out keep their default.
+    known : iterable of str, optional
+        Secrets that a message must not tell.
 
     Returns
     -------
@@ -156,23 +192,23 @@ def check_parameters(parameters, values):
     crmlab.report.parameters.ParameterError: Parameters that cannot be used:
       horzion: no such parameter; did you mean horizon?
     """
-    known = {parameter.name: parameter for parameter in parameters}
+    declared = {parameter.name: parameter for parameter in parameters}
     checked, faults = {}, []
     for name, value in values.items():
-        if name not in known:
-            faults.append(f"{name}: no such parameter; {_suggestion(name, known) or _choices(known)}")
+        if name not in declared:
+            faults.append(f"{name}: no such parameter; {_suggestion(name, declared) or _choices(declared)}")
             continue
         try:
-            checked[name] = _fit(known[name].type, value)
+            checked[name] = _fit(declared[name].type, value, known)
         except ValueError as error:
             faults.append(f"{name}: {error}")
     if faults:
-        raise ParameterError("Parameters that cannot be used:", faults)
+        raise ParameterError("Parameters that cannot be used:", faults, known)
     return checked
 
 
 def locate_dataset(values, folder, notebook):
-    """Make a file named by the parameter `dataset` reachable from the notebook, whose kernel runs in its own folder.
+    """Make files that parameters name reachable from the notebook, whose kernel runs in its own folder.
 
     Parameters
     ----------
@@ -186,31 +222,67 @@ def locate_dataset(values, folder, notebook):
     Returns
     -------
     values : dict
-        The values, a path made relative to the notebook's folder.
-    files : tuple of pathlib.Path
-        The file, to see when its content changes; empty for anything but a file.
+        The values, paths made relative to the notebook's folder.
+    files : tuple of pathlib.Path or str
+        The files, to see when their content changes; the address where the data set lies in an object store.
 
     Raises
     ------
     ParameterError
         If `dataset` is the path of a file that does not exist.
     """
-    name = values.get("dataset")
-    # Names of the catalogue have no dot and no slash, addresses of databases have a scheme.
-    if not isinstance(name, str) or "://" in name or not re.search(r"[./\\]|^warehouse:", name):
-        return values, ()
-    if name.startswith("warehouse:"):
-        # The small file that lists what was loaded changes with every load.
-        state = folder / name.removeprefix("warehouse:") / "warehouse.json"
-        if not state.is_file():
-            raise ParameterError("Parameters that cannot be used:", [f"dataset: {state.parent} is no warehouse"])
-        relative = os.path.relpath(state.parent.resolve(), notebook.resolve().parent)
-        return values | {"dataset": f"warehouse:{relative}"}, (state,)
-    file = folder / name
-    if not file.exists() and "*" not in name:
-        raise ParameterError("Parameters that cannot be used:", [f"dataset: there is no file {file}"])
-    relative = os.path.relpath(file.resolve(), notebook.resolve().parent)
-    return values | {"dataset": relative}, (file,) if file.is_file() else ()
+    located, files = dict(values), []
+    for name, value in values.items():
+        if not isinstance(value, str) or not re.search(r"[./\\]|^warehouse:", value):
+            # Names of the catalogue have neither dot nor slash.
+            continue
+        if "://" in value:
+            files += [value] if name == "dataset" and is_remote(value) else []
+        elif value.startswith("warehouse:"):
+            # The small file that lists what was loaded changes with every load.
+            state = folder / value.removeprefix("warehouse:") / "warehouse.json"
+            if not state.is_file():
+                raise ParameterError("Parameters that cannot be used:", [f"{name}: {state.parent} is no warehouse"])
+            located[name] = f"warehouse:{_from(notebook, state.parent)}"
+            files.append(state)
+        elif found := files_named(folder, value):
+            located[name] = _from(notebook, folder / value)
+            files += found
+        elif name == "dataset":
+            raise ParameterError("Parameters that cannot be used:", [f"{name}: there is no file {folder / value}"])
+    return located, tuple(files)
+
+
+def files_named(folder, name):
+    """Return the files that a path, a folder of Parquet files or a pattern stands for.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder that a relative path is meant from.
+    name : str
+        Path or pattern.
+
+    Returns
+    -------
+    list of pathlib.Path
+        In the order of their names; empty when there are none.
+    """
+    path = folder / name
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            return sorted(file for file in path.rglob("*.parquet") if file.is_file())
+        found = glob.glob(name, root_dir=folder, recursive=True) if glob.has_magic(name) else []  # noqa: PTH207
+    except (OSError, ValueError):
+        # A text may be no path at all: too long, or with a NUL in it.
+        return []
+    return sorted(folder / file for file in found if (folder / file).is_file())
+
+
+def _from(notebook, path):
+    return os.path.relpath(path.resolve(), notebook.resolve().parent)
 
 
 def parse_settings(parameters, settings):
@@ -283,6 +355,10 @@ _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "date": datetime
 
 def _type(node):
     """Turn an annotation into a type, without evaluating it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in _PLAIN:
+        node = ast.parse(node.value, mode="eval").body
+    if isinstance(node, ast.Compare):
+        return _range(node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return typing.Union[_type(node.left), _type(node.right)]  # noqa: UP007 (the parts are known at run time only)
     base = node.value if isinstance(node, ast.Subscript) else node
@@ -299,8 +375,28 @@ def _type(node):
         return _PLAIN[name]
     raise ParameterError(
         f"the type {ast.unparse(node)} is not known here; "
-        "use int, float, bool, str, date, Literal[...], list[...] or T | None."
+        'use int, float, bool, str, date, Literal[...], list[...], T | None or a range such as "1 <= int <= 30".'
     )
+
+
+_SIDES = {ast.LtE: ("le", "ge"), ast.Lt: ("lt", "gt"), ast.GtE: ("ge", "le"), ast.Gt: ("gt", "lt")}
+
+
+def _range(node):
+    """Turn a comparison such as ``0 < float <= 1`` into a type with bounds."""
+    parts = [node.left, *node.comparators]
+    bases = [i for i, part in enumerate(parts) if isinstance(part, ast.Name | ast.Attribute)]
+    base = _type(parts[bases[0]]) if len(bases) == 1 else None
+    if base not in (int, float, datetime.date) or len(parts) > 3 or (len(parts) == 3 and bases != [1]):
+        raise ParameterError(f'{ast.unparse(node)} is no range; write "1 <= int <= 30", "float > 0" or the like.')
+    bounds = []
+    for i, operator in enumerate(node.ops):
+        side = _SIDES.get(type(operator), (None, None))[i < bases[0]]
+        bound = _fit(base, ast.literal_eval(parts[i if i < bases[0] else i + 1]))
+        if not side or side[0] in {other[0] for other, _ in bounds}:
+            raise ParameterError(f"{ast.unparse(node)} is no range; compare with <, <=, > or >=, in one direction.")
+        bounds.append((side, bound))
+    return typing.Annotated[base, *bounds]
 
 
 def _type_of(default):
@@ -313,30 +409,43 @@ def _type_of(default):
     raise ParameterError(f"a default of type {type(default).__name__} cannot be a parameter.")
 
 
-def _fit(kind, value):
+def _fit(kind, value, known=()):
     """Return the value as JSON carries it, or say in words why it does not fit the type."""
     import pydantic
 
     given = _dates_as_text(value)
     try:
-        pydantic.TypeAdapter(_strict(kind), config={"strict": True}).validate_python(given)
+        _adapter(kind).validate_python(given)
         json.dumps(given, allow_nan=False)
-    except (pydantic.ValidationError, TypeError, ValueError):
+    except (pydantic.ValidationError, TypeError, ValueError, RecursionError):
         near = _suggestion(str(given), [str(choice) for choice in typing.get_args(kind)]) if _is_literal(kind) else ""
-        raise ValueError(f"{_short(given)} is not {_words(kind)}{'; ' if near else ''}{near}") from None
+        raise ValueError(f"{_short(given, known)} is not {in_words(kind)}{'; ' if near else ''}{near}") from None
     return given
 
 
-def _strict(kind):
-    """Put a check of ISO texts in place of dates, all the way down."""
+@functools.lru_cache(1000)
+def _adapter(kind):
     import pydantic
 
+    return pydantic.TypeAdapter(_strict(kind), config={"strict": True})
+
+
+def _strict(kind):
+    """Put a check of ISO texts in place of dates, and of bounds in place of ranges, all the way down."""
+    import pydantic
+
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is datetime.date:
-        return typing.Annotated[str, pydantic.AfterValidator(datetime.date.fromisoformat)]
-    if typing.get_origin(kind) is list:
-        return list[_strict(*typing.get_args(kind))]
-    if typing.get_origin(kind) is typing.Union:
-        return typing.Union[tuple(_strict(part) for part in typing.get_args(kind))]  # noqa: UP007
+        read = pydantic.AfterValidator(datetime.date.fromisoformat)
+        return typing.Annotated[str, pydantic.Field(json_schema_extra={"format": "date"}), read]
+    if origin is typing.Annotated:
+        base, *bounds = parts
+        read = datetime.date.fromisoformat if base is datetime.date else lambda bound: bound
+        return typing.Annotated[_strict(base), pydantic.Field(**{side: read(bound) for side, bound in bounds})]
+    if origin is list:
+        return list[_strict(*parts)]
+    if origin is typing.Union:
+        return typing.Union[tuple(_strict(part) for part in parts)]  # noqa: UP007
     return kind
 
 
@@ -348,6 +457,8 @@ def _dates_as_text(value):
 
 def _from_text(kind, text):
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _from_text(parts[0], text)
     if origin is typing.Union:
         if type(None) in parts and text.lower() in ("none", "null"):
             return None
@@ -376,14 +487,34 @@ def _is_literal(kind):
     return typing.get_origin(kind) is typing.Literal
 
 
-def _words(kind):
+def in_words(kind):
+    """Say in words what values a type has.
+
+    Parameters
+    ----------
+    kind : type
+        The type of a `Parameter`.
+
+    Returns
+    -------
+    str
+        With its article.
+
+    Examples
+    --------
+    >>> in_words(list[int] | None)
+    'a list with each item a whole number or nothing'
+    """
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Union:
-        return " or ".join(_words(part) for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(in_words(part) for part in parts)
     if origin is typing.Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if origin is list:
-        return f"a list with each item {_words(parts[0])}"
+        return f"a list with each item {in_words(parts[0])}"
+    if origin is typing.Annotated:
+        says = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        return f"{in_words(parts[0])}, {' and '.join(f'{says[side]} {bound}' for side, bound in parts[1:])}"
     return {
         int: "a whole number",
         float: "a number",
@@ -395,8 +526,30 @@ def _words(kind):
     }[kind]
 
 
-def _short(value):
-    text = repr(mask(value))
+def as_json(parameter):
+    """Describe a parameter for other programs.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        One line of a parameters cell.
+
+    Returns
+    -------
+    dict
+        Name, type as written, default, meaning with its unit, and `schema`: the JSON schema of its values.
+    """
+    return {
+        "name": parameter.name,
+        "type": parameter.annotation,
+        "default": mask(parameter.default),
+        "meaning": parameter.description,
+        "schema": _adapter(parameter.type).json_schema(),
+    }
+
+
+def _short(value, known=()):
+    text = repr(mask(value, known))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -4,6 +4,7 @@
 data under a type of our own. The runner collects those from the executed notebook; nothing is written to disk here.
 """
 
+import contextlib
 import datetime
 import html
 import importlib.metadata
@@ -16,8 +17,8 @@ MAX_ROWS = 100_000
 SHOWN_ROWS = 20
 PACKAGES = ("pandas", "numpy", "scipy", "statsmodels", "ibis-framework", "duckdb", "papermill")
 _NAME = re.compile(r"[a-z0-9_]+")
-# A spreadsheet takes a text that begins like this for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a text that begins like this for a formula; some take the wide signs of Chinese and Japanese too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class _Shown:
@@ -67,7 +68,7 @@ def record(name, value, unit="", interval=None, label=None):
     if len(values) not in (1, 3):
         raise ValueError(f"{name}: an interval is a lower and an upper limit, not {len(values) - 1} values.")
     # Together, so that value and limits have the same decimals.
-    shown, *limits = _in_words(values)
+    shown, *limits = in_words(values)
     shown += unit if unit == "%" else f" {unit}" if unit else ""
     limits = " to ".join(limits)
     value, *interval = [None if isinstance(each, float) and not math.isfinite(each) else each for each in values]
@@ -133,7 +134,7 @@ def record_table(name, frame, caption=None):
         "caption": caption,
         "rows": len(frame),
         "columns": list(frame.columns),
-        "csv": _csv(frame),
+        "csv": to_csv(frame),
     }
     columns = [_cells(frame.iloc[:SHOWN_ROWS, i]) for i in range(frame.shape[1])]
     note = f"first {SHOWN_ROWS} of {len(frame):,} rows" if len(frame) > SHOWN_ROWS else None
@@ -180,20 +181,28 @@ def provenance(dataset):
     from crmlab import data
     from crmlab.data.masking import mask
 
-    facts = {"Data": mask(str(dataset))}
+    facts, day = {"Data": mask(str(dataset))}, None
     if dataset in data.names():
         known = data.catalogue().loc[dataset]
-        facts["Data"] = known["title"]
+        facts["Data"], day = known["title"], known["last"]
         facts |= {"Reality": known["reality"], "Origin": known["origin"]}
         facts |= {"Licence": known["licence"], "Citation": known["citation"]}
+    else:
+        # What has no dates, or no longer opens, has no latest one.
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            day = data.load(dataset).date.max().to_pandas()
+    day = _plain("date", day)
+    if isinstance(day, str):
+        facts["Data as of"] = day[:10]
     facts["Software"] = ", ".join(f"{name} {version}" for name, version in versions().items())
     title = "Where these numbers come from"
-    text = "\n".join([title, *(f"{name:10}{fact}" for name, fact in facts.items())])
+    text = "\n".join([title, *(f"{name:12}{fact}" for name, fact in facts.items())])
     rows = "".join(
         f'<tr><th scope="row">{name}</th><td style="text-align: left">{html.escape(fact)}</td></tr>'
         for name, fact in facts.items()
     )
-    _show(text, f'<table class="record"><caption>{title}</caption><tbody>{rows}</tbody></table>')
+    payload = {"kind": "as_of", "day": day[:10]} if isinstance(day, str) else None
+    _show(text, f'<table class="record"><caption>{title}</caption><tbody>{rows}</tbody></table>', payload)
 
 
 def versions():
@@ -227,25 +236,32 @@ def collect(notebook):
 
     Returns
     -------
-    tuple of dict
-        ``figures`` and ``tables``, each name to its data.
+    figures : dict
+        Name to data.
+    tables : dict
+        Name to data.
+    as_of : str or None
+        Latest day of the data in ISO form, if the notebook told it.
 
     Raises
     ------
     ValueError
         If a name was recorded twice or is malformed.
     """
-    found = {"figure": {}, "table": {}}
+    found, days = {"figure": {}, "table": {}}, []
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             payload = output.get("data", {}).pop(MIME, None)
             if payload is None:
                 continue
+            if payload["kind"] == "as_of":
+                days.append(datetime.date.fromisoformat(payload["day"]).isoformat())
+                continue
             name = _checked(payload["name"])
             if name in found[payload["kind"]]:
                 raise ValueError(f"{name!r} is recorded twice; every {payload['kind']} needs a name of its own.")
             found[payload["kind"]][name] = payload
-    return found["figure"], found["table"]
+    return found["figure"], found["table"], max(days, default=None)
 
 
 def _show(text, page, payload=None):
@@ -280,8 +296,24 @@ def _plain(name, value):
     )
 
 
-def _in_words(values):
-    """Write values that stand together: four significant digits of the largest, thousands separated from 10,000 on."""
+def in_words(values):
+    """Write values that stand together: four significant digits of the largest, thousands separated from 10,000 on.
+
+    Parameters
+    ----------
+    values : list
+        Numbers, texts, truth values, dates or None.
+
+    Returns
+    -------
+    list of str
+        One text a value, all with the same decimals.
+
+    Examples
+    --------
+    >>> in_words([36.25, 41.0])
+    ['36.25', '41.00']
+    """
     sizes = [abs(value) for value in values if _is_number(value)]
     largest = max(sizes, default=0)
     decimals = min(max(3 - math.floor(math.log10(largest)), 0), 4) if 0 < largest < 1e15 else 0
@@ -326,7 +358,25 @@ def _flat(frame):
     return frame.set_axis(names, axis="columns")
 
 
-def _csv(frame):
+def to_csv(frame):
+    """Write a table as CSV in which a spreadsheet finds nothing to compute.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The table; its index is not written.
+
+    Returns
+    -------
+    str
+        The CSV; texts that begin like a formula have an apostrophe in front.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> to_csv(pd.DataFrame({"name": ["=1+1"], "n": [-1]}))
+    "name,n\\n'=1+1,-1\\n"
+    """
     import pandas as pd
 
     def guarded(value):
@@ -347,7 +397,7 @@ def _is_text(column):
 
 def _cells(column):
     gone = column.isna()
-    return ["–" if missing else word for word, missing in zip(_in_words(column.tolist()), gone, strict=True)]
+    return ["–" if missing else word for word, missing in zip(in_words(column.tolist()), gone, strict=True)]
 
 
 def _as_text(frame, columns, caption, note):
