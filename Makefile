@@ -44,6 +44,7 @@ bench: $(VENV)/.ready  ## Time crmlab and its peers side by side
 	@$(BIN)/python -m tests.benchmarks.lifecycle
 	@$(BIN)/python -m tests.benchmarks.loyalty
 	@$(BIN)/python -m tests.benchmarks.market
+	@$(BIN)/python -m tests.benchmarks.reports
 
 bench-scale: $(VENV)/.ready  ## Time the way from 10⁸ purchases to scores (2 GB of disk, 8 GB of memory, minutes)
 	@$(BIN)/python -m tests.benchmarks.scale

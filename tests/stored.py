@@ -28,7 +28,7 @@ def stored(path):
     """Return a run of a notebook, its stored outputs, its parameters, facts and key figures."""
     run = Run(path.stem, title_of(read_notebook(path)), path, {})
     notebook = nbformat.read(path, as_version=4)
-    figures, _tables, _as_of = collect(notebook)
+    figures, _tables, _about = collect(notebook)
     return run, notebook, read_parameters(path), FACTS | {"warnings": []}, figures
 
 

@@ -259,6 +259,11 @@ def test_the_day_of_the_data_is_on_top_and_in_the_box(page):
     assert "Data as of" not in page()
 
 
+def test_data_that_are_not_real_say_so_on_top(page):
+    assert ">Data: simulated</strong>" in page(facts={"reality": "simulated"})
+    assert "Data: " not in page()
+
+
 def test_key_figures_say_what_changed_since_the_previous_report(page):
     figures = {
         "value": FIGURE,

@@ -194,7 +194,7 @@ def test_records_are_collected_once_and_leave_the_notebook(shown):
     record_table("x", pd.DataFrame({"a": [1]}))
     table = shown[-1][MIME]
     notebook = _notebook(figure, table)
-    assert collect(notebook) == ({"x": figure}, {"x": table}, None)
+    assert collect(notebook) == ({"x": figure}, {"x": table}, {})
     assert MIME not in json.dumps(notebook)
 
 
@@ -211,7 +211,7 @@ def test_where_numbers_come_from_tells_the_latest_day_of_the_data(shown, tmp_pat
     _day(str(path))
     assert [output[MIME]["day"] for output in shown] == ["1998-06-30", "2024-05-17"]
     assert "Data as of  2024-05-17" in shown[1]["text/plain"]
-    assert collect(_notebook(*(output[MIME] for output in shown))) == ({}, {}, "2024-05-17")
+    assert collect(_notebook(*(output[MIME] for output in shown))) == ({}, {}, {"data_as_of": "2024-05-17"})
 
 
 def test_data_without_days_have_no_latest_one(shown, tmp_path):
@@ -224,7 +224,15 @@ def test_data_without_days_have_no_latest_one(shown, tmp_path):
 
 def test_a_forged_day_is_refused():
     with pytest.raises(ValueError, match="isoformat"):
-        collect(_notebook({"kind": "as_of", "day": "<script>"}))
+        collect(_notebook({"kind": "about", "day": "<script>", "reality": None}))
+
+
+def test_data_that_are_not_real_say_so_and_nothing_else_can_be_said(shown):
+    _day("longzhiji")
+    about = shown[-1][MIME]
+    assert collect(_notebook(about))[2] == {"data_as_of": about["day"], "reality": "simulated"}
+    forged = {"kind": "about", "day": None, "reality": "<b>real</b>"}
+    assert collect(_notebook(forged))[2] == {}
 
 
 def test_a_name_recorded_twice_is_an_error(shown):

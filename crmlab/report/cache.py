@@ -39,7 +39,7 @@ def shared_facts():
     package = Path(crmlab.__file__).parent
     lock, data = package.parent / "requirements.lock", package.parent / "data"
     sources = [path for path in package.rglob("*") if path.suffix in _PACKAGE]
-    sources += [*data.rglob("*.toml"), *data.glob("*.csv")]
+    sources += [*data.rglob("*.toml"), *data.rglob("*.csv")]
     return {
         "package_sha256": _hash({os.path.relpath(path, package): _sha256(path) for path in sorted(sources)}),
         "lock_sha256": _sha256(lock) if lock.exists() else None,

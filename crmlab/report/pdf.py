@@ -74,10 +74,12 @@ def pdf(notebook, run, parameters, facts, figures, previous=None):
     fonts = typst.Fonts()
     families = [_LATIN, *filter(None, [_chinese(fonts.fonts())])]
     made = moment(facts["started"])
+    about = [f"Data: {facts['reality']}"] if facts.get("reality") else []
+    about += [f"Data as of {day(facts['data_as_of'])}"] if facts.get("data_as_of") else []
     started = datetime.datetime.fromisoformat(facts["started"])
     told = {
         "title": content.title or run.title,
-        "meta": f"Data as of {day(as_of)} · {made}" if (as_of := facts.get("data_as_of")) else made,
+        "meta": " · ".join([*about, made]),
         "day": {"year": started.year, "month": started.month, "day": started.day},
         "cards": [_card(figure, known.get(name)) for name, figure in figures.items()],
         "note": known.get("", ""),

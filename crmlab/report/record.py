@@ -17,6 +17,8 @@ MAX_ROWS = 100_000
 SHOWN_ROWS = 20
 PACKAGES = ("pandas", "numpy", "scipy", "statsmodels", "ibis-framework", "duckdb", "papermill")
 _NAME = re.compile(r"[a-z0-9_]+")
+# What the catalogue says of data that a reader might otherwise take for those of a firm.
+_UNREAL = ("simulated", "fictional", "teaching case")
 # A spreadsheet takes a text that begins like this for a formula; some take the wide signs of Chinese and Japanese too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -181,10 +183,10 @@ def provenance(dataset):
     from crmlab import data
     from crmlab.data.masking import mask
 
-    facts, day = {"Data": mask(str(dataset))}, None
+    facts, day, reality = {"Data": mask(str(dataset))}, None, None
     if dataset in data.names():
         known = data.catalogue().loc[dataset]
-        facts["Data"], day = known["title"], known["last"]
+        facts["Data"], day, reality = known["title"], known["last"], known["reality"]
         facts |= {"Reality": known["reality"], "Origin": known["origin"]}
         facts |= {"Licence": known["licence"], "Citation": known["citation"]}
     else:
@@ -201,7 +203,8 @@ def provenance(dataset):
         f'<tr><th scope="row">{name}</th><td style="text-align: left">{html.escape(fact)}</td></tr>'
         for name, fact in facts.items()
     )
-    payload = {"kind": "as_of", "day": day[:10]} if isinstance(day, str) else None
+    about = {"day": day[:10] if isinstance(day, str) else None, "reality": reality if reality in _UNREAL else None}
+    payload = {"kind": "about"} | about if any(about.values()) else None
     _show(text, f'<table class="record"><caption>{title}</caption><tbody>{rows}</tbody></table>', payload)
 
 
@@ -240,28 +243,31 @@ def collect(notebook):
         Name to data.
     tables : dict
         Name to data.
-    as_of : str or None
-        Latest day of the data in ISO form, if the notebook told it.
+    about : dict
+        What the notebook told of its data: `data_as_of`, the latest day in ISO form, and `reality`, where they are not
+        real.
 
     Raises
     ------
     ValueError
         If a name was recorded twice or is malformed.
     """
-    found, days = {"figure": {}, "table": {}}, []
+    found, days, kinds = {"figure": {}, "table": {}}, [], []
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             payload = output.get("data", {}).pop(MIME, None)
             if payload is None:
                 continue
-            if payload["kind"] == "as_of":
-                days.append(datetime.date.fromisoformat(payload["day"]).isoformat())
+            if payload["kind"] == "about":
+                days += [datetime.date.fromisoformat(payload["day"]).isoformat()] if payload["day"] else []
+                kinds += [payload["reality"]] if payload["reality"] in _UNREAL else []
                 continue
             name = _checked(payload["name"])
             if name in found[payload["kind"]]:
                 raise ValueError(f"{name!r} is recorded twice; every {payload['kind']} needs a name of its own.")
             found[payload["kind"]][name] = payload
-    return found["figure"], found["table"], max(days, default=None)
+    about = {"data_as_of": max(days, default=None), "reality": next(iter(kinds), None)}
+    return found["figure"], found["table"], {name: fact for name, fact in about.items() if fact}
 
 
 def _show(text, page, payload=None):

@@ -338,8 +338,8 @@ def _write_report(notebook, run, facts, folder, out, home, clock):
     from crmlab.report.record import collect
 
     folder.mkdir(parents=True)
-    figures, tables, as_of = collect(notebook)
-    facts["data_as_of"] = as_of or _newest(run.data)
+    figures, tables, about = collect(notebook)
+    facts |= {"data_as_of": _newest(run.data)} | about
     results = {
         "figures": {name: _but(figure, "kind", "name") for name, figure in figures.items()},
         "tables": {
