@@ -2,20 +2,15 @@
 
 import functools
 import tomllib
-from pathlib import Path
 
 from crmlab.data.errors import DataError
+from crmlab.data.files import own_file
 from crmlab.data.sets import present
 
 
 @functools.cache
 def _targets(room):
-    package = Path(__file__).parent
-    # In the work tree the targets lie in data/published; an installed wheel carries them beside this file.
-    for folder in (package / "published", package.parents[1] / "data" / "published"):
-        if (file := folder / f"{room}.toml").is_file():
-            return tomllib.loads(file.read_text(encoding="utf-8"))
-    raise DataError(f"No published results for {room!r}: data/published/{room}.toml does not exist.")
+    return tomllib.loads(own_file(f"published/{room}.toml").read_text(encoding="utf-8"))
 
 
 def published(room, prefix=""):
