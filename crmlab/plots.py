@@ -1,5 +1,6 @@
 """One look for all figures: theme, fonts for Chinese text, and figures that carry a description."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def use_theme():
         # Registered by hand: matplotlib's list of fonts may be older than the font.
         font_manager.fontManager.addfont(font)
         family.append(font_manager.FontProperties(fname=font).get_name())
+        # Bold titles take the one weight of such a font; matplotlib would say so beside every figure.
+        weights = [entry for entry in font_manager.fontManager.ttflist if entry.name == family[-1]]
+        if all(entry.weight in (400, "normal", "regular") for entry in weights):
+            font_manager.fontManager.ttflist.append(dataclasses.replace(weights[-1], weight=700))
     else:
         warnings.warn(
             "No font with Chinese characters was found: they will show as boxes. On Debian or Ubuntu "
