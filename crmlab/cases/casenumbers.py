@@ -89,5 +89,4 @@ SUBJECTS = {
     "complete_journey_deals": complete_journey_deals,
     "charles_book_club": charles_book_club,
 }
-ALWAYS = ("longzhiji", "complete_journey_deals", "charles_book_club")
-"""Subjects that need no download: simulated, or carried by a package that is installed."""
+"""What can be computed; none needs a download: simulated, or carried by a package that is installed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import crmlab
 from crmlab.data.masking import mask
 from crmlab.report.parameters import read_notebook
-from crmlab.report.publish import read_json
+from crmlab.report.publish import FAILED, read_json
 from crmlab.report.record import versions
 from crmlab.report.remote import digests
 
@@ -109,7 +109,7 @@ def state_of(run, out, facts):
     why : str
         The reason in words; empty when the report is up to date.
     """
-    good, failure = read_json(out / run.slug / "run.json"), read_json(out / ".failed" / run.slug / "run.json")
+    good, failure = read_json(out / run.slug / "run.json"), read_json(out / FAILED / run.slug / "run.json")
     if failure and not (good and good["started"] > failure["started"]):
         return "failed", f"last run failed: {failure['error']['message']}"
     if good is None:

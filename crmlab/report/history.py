@@ -9,10 +9,9 @@ import json
 import math
 from pathlib import Path
 
-from crmlab.report.publish import read_json
-from crmlab.report.record import in_words
+from crmlab.report.publish import kept_folders, read_json
+from crmlab.report.record import in_words, is_number
 
-HISTORY = ".history"
 # What differs by less was only computed in another order.
 _SAME = 1e-9
 _COLUMNS = ["report", "parameters", "figure", "value", "low", "high", "unit", "started"]
@@ -54,8 +53,7 @@ def earlier(out, slug):
     list of dict
         As `report` gives them, with their ``folder``, the oldest first.
     """
-    folders = sorted(path for path in (out / HISTORY / slug).glob("*") if path.is_dir())
-    return [found | {"folder": folder} for folder in folders if (found := report(folder))]
+    return [found | {"folder": folder} for folder in kept_folders(out, slug) if (found := report(folder))]
 
 
 def changes(figures, facts, previous):
@@ -87,7 +85,7 @@ def changes(figures, facts, previous):
 
 def _change(figure, before, since):
     now, old = figure["value"], before.get("value")
-    numbers = _is_number(now) and _is_number(old)
+    numbers = is_number(now) and is_number(old)
     if figure["unit"] == before.get("unit") and (math.isclose(now, old, rel_tol=_SAME) if numbers else now == old):
         return f"unchanged since {since}"
     if not numbers or figure["unit"] != before.get("unit"):
@@ -96,13 +94,9 @@ def _change(figure, before, since):
     # Together, so that all have the decimals that the figure is shown with.
     words = in_words([now, *limits, abs(now - old)])[-1]
     unit = {"%": " points", "": ""}.get(figure["unit"], f" {figure['unit']}")
-    inside = len(limits) == 2 and all(map(_is_number, limits)) and limits[0] <= old <= limits[1]
+    inside = len(limits) == 2 and all(map(is_number, limits)) and limits[0] <= old <= limits[1]
     note = ", within the interval" if inside else ""
     return f"{'+' if now > old else '−'}{words}{unit} since {since} (was {before.get('text', old)}){note}"
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def day(text):
@@ -142,7 +136,7 @@ def sparkline(label, points):
     str
         A picture as markup, with its numbers in words; empty with fewer than two numbers.
     """
-    points = [(moment, value, text) for moment, value, text in points if _is_number(value)]
+    points = [(moment, value, text) for moment, value, text in points if is_number(value)]
     if len(points) < 2:
         return ""
     values = [value for _moment, value, _text in points]

@@ -2,8 +2,8 @@
 
 import collections
 
-from crmlab.report.history import HISTORY, earlier, report, sparkline
-from crmlab.report.publish import read_json
+from crmlab.report.history import earlier, report, sparkline
+from crmlab.report.publish import FAILED, HISTORY, read_json
 
 _FIGURES = 4
 # What needs somebody's attention comes first.
@@ -31,7 +31,7 @@ def index_page(runs, out, states=None):
 
     rows = []
     for run in runs:
-        good, failure = report(out / run.slug), read_json(out / ".failed" / run.slug / "run.json")
+        good, failure = report(out / run.slug), read_json(out / FAILED / run.slug / "run.json")
         why = (states or {}).get(run.slug)
         past = earlier(out, run.slug)
         figures = good["results"]["figures"] if good else {}
@@ -42,7 +42,7 @@ def index_page(runs, out, states=None):
                 "title": run.title,
                 "good": good and good["run"],
                 "failure": failure,
-                "partial": (out / ".failed" / run.slug / "report.ipynb").exists(),
+                "partial": (out / FAILED / run.slug / "report.ipynb").exists(),
                 "pdf": (out / run.slug / "report.pdf").exists(),
                 "state": _state(good, failure, why),
                 "why": None if failure or not good else why,

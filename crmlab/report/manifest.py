@@ -43,6 +43,7 @@ from crmlab.report.parameters import (
     parse_settings,
     read_notebook,
 )
+from crmlab.report.publish import FAILED, HISTORY
 
 TIMEOUT = 600
 KEEP = 10
@@ -199,7 +200,7 @@ def refuse_links(out, runs):
     ManifestError
         If there is such a link.
     """
-    names = [".failed", ".history", "index.html"]
+    names = [FAILED, HISTORY, "index.html"]
     names += [top + run.slug for run in runs for top in ("", ".failed/", ".history/")]
     if links := [str(out / name) for name in names if (out / name).is_symlink()]:
         raise ManifestError("\n  ".join(["A site may have no symbolic links in it; remove them:", *links]))

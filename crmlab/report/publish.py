@@ -59,6 +59,24 @@ def history_of(out, slug, facts):
     return out / HISTORY / slug / f"{moment.partition('+')[0]}Z"
 
 
+def kept_folders(out, slug):
+    """Return the folders of the earlier reports of a run.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder of the site.
+    slug : str
+        Name of the run.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The oldest first.
+    """
+    return sorted(path for path in (out / HISTORY / slug).glob("*") if path.is_dir())
+
+
 def thin_history(out, slug, keep):
     """Delete the oldest of the earlier reports of a run.
 
@@ -71,7 +89,7 @@ def thin_history(out, slug, keep):
     keep : int
         How many stay.
     """
-    kept = sorted(path for path in (out / HISTORY / slug).glob("*") if path.is_dir())
+    kept = kept_folders(out, slug)
     for folder in kept[: max(len(kept) - keep, 0)]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -320,7 +320,7 @@ def in_words(values):
     >>> in_words([36.25, 41.0])
     ['36.25', '41.00']
     """
-    sizes = [abs(value) for value in values if _is_number(value)]
+    sizes = [abs(value) for value in values if is_number(value)]
     largest = max(sizes, default=0)
     decimals = min(max(3 - math.floor(math.log10(largest)), 0), 4) if 0 < largest < 1e15 else 0
     if not any(isinstance(value, float) for value in values):
@@ -333,7 +333,7 @@ def in_words(values):
 def _word(value, decimals, comma):
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if _is_number(value):
+    if is_number(value):
         text = f"{value:{comma}.{decimals}f}"
         # What would round to nothing, or would be a line of digits, is written with a power of ten.
         return f"{value:.4g}" if abs(value) >= 1e15 or (value and not float(text.replace(",", ""))) else text
@@ -344,7 +344,24 @@ def _word(value, decimals, comma):
     return _date(value) if isinstance(value, datetime.date) else str(value)
 
 
-def _is_number(value):
+def is_number(value):
+    """Tell whether a value is a finite number; truth values are none.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    bool
+        Whether one can calculate with it.
+
+    Examples
+    --------
+    >>> is_number(1.5), is_number(True), is_number(float("nan"))
+    (True, False, False)
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from crmlab.data.errors import DataError
 from crmlab.data.masking import mask
 from crmlab.data.objects import in_store, version
+from crmlab.report.publish import FAILED, HISTORY
 
 # What stands for a file that lies in the store; pages need not travel to be kept, moved or deleted.
 _MARK = b"crmlab, a file of the store: "
@@ -153,7 +154,7 @@ def _push(folder, out, before):
 def _ours(path):
     """Locks and what builds put aside stay where they are; a store may have names that lead out of a folder."""
     first, *rest = path.split("/")
-    return (not first.startswith(".") or first in (".failed", ".history")) and ".." not in rest and "" not in rest
+    return (not first.startswith(".") or first in (FAILED, HISTORY)) and ".." not in rest and "" not in rest
 
 
 def _rank(path):

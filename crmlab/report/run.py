@@ -21,8 +21,8 @@ import uuid
 from pathlib import Path
 
 from crmlab.data.masking import mask
+from crmlab.report.warm import THREADS
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Short, because the paths of sockets are; by host, because containers may share a folder but not their processes.
 _PRIVATE = f"crmlab-{hashlib.sha256(platform.node().encode()).hexdigest()[:6]}-"
@@ -255,7 +255,7 @@ def _kernel_class(private, log, kernels, single_thread, server, seen):
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.provisioning import LocalProvisioner
 
-    limits = {name: os.environ.get(name, "1") for name in _THREADS} if single_thread else {}
+    limits = {name: os.environ.get(name, "1") for name in THREADS} if single_thread else {}
 
     class Provisioner(LocalProvisioner):
         async def launch_kernel(self, cmd, **options):

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from crmlab.report.parameters import read_notebook
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # The numerical libraries start their threads when they are loaded, and so do the allocators of pyarrow and polars.
-_QUIET = dict.fromkeys(_THREADS, "1") | {
+_QUIET = dict.fromkeys(THREADS, "1") | {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "_RJEM_MALLOC_CONF": "background_thread:false",
 }
